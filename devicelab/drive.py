@@ -1,0 +1,142 @@
+"""Voltage drives: what a waveform generator puts out.
+
+A drive *is* the polyline through its samples, in Python, in ngspice and on a real generator alike. So there is no
+sampling error to argue about; a sine of 1000 samples a period differs from the ideal one by 5e-6 of its amplitude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ParameterError, ShapeError, TraceError
+from .trace import Trace, check_time
+
+
+@dataclass(frozen=True, eq=False)
+class Drive:
+    """A voltage over time.
+
+    Args:
+        t: Time [s], strictly increasing, shape [t].
+        v: Voltage [V], shape [t] or [b, t].
+        source: The same waveform as an ngspice source, such as ``SIN(0 1 50)``; without it, the polyline is used.
+
+    Raises:
+        TraceError: If a value is not finite or time does not increase.
+        ShapeError: If `v` does not have one value for every time.
+    """
+
+    t: NDArray[np.float64]
+    v: NDArray[np.float64]
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "t", np.asarray(self.t, dtype=float))
+        object.__setattr__(self, "v", np.asarray(self.v, dtype=float))
+        check_time(self.t)
+        if self.v.ndim not in (1, 2) or self.v.shape[-1] != self.t.size:
+            raise ShapeError(
+                "drive voltage and time do not fit",
+                got=f"t {self.t.shape}, v {self.v.shape}",
+                allowed="v of shape [t] or [b, t]",
+            )
+        if not np.isfinite(self.v).all():
+            raise TraceError("drive voltage is not finite", got=f"{int((~np.isfinite(self.v)).sum())} bad values")
+
+    @classmethod
+    def from_trace(cls, trace: Trace) -> Drive:
+        """The drive that a measured trace was taken with."""
+        return cls(trace.t, trace.v)
+
+
+def sine(amplitude: float, frequency: float, *, periods: float = 1.0, points: int = 1000, offset: float = 0.0) -> Drive:
+    """A sine that starts at `offset` and rises.
+
+    Args:
+        amplitude: Peak voltage [V]; negative to begin with the negative half.
+        frequency: Frequency [Hz].
+        periods: Number of periods.
+        points: Samples a period.
+        offset: Mean voltage [V].
+    """
+    _check_positive(frequency=frequency, periods=periods, points=points)
+    n = max(2, round(points * periods) + 1)
+    t = np.linspace(0.0, periods / frequency, n)
+    v = offset + amplitude * np.sin(2 * np.pi * frequency * t)
+    return Drive(t, v, source=f"SIN({offset!r} {amplitude!r} {frequency!r})")
+
+
+def triangle(
+    amplitude: float, period: float, *, negative: float | None = None, cycles: int = 1, points: int = 1000
+) -> Drive:
+    """A double sweep 0 -> amplitude -> 0 -> negative -> 0.
+
+    Args:
+        amplitude: First peak [V]; negative to begin with the negative branch.
+        period: Duration of one cycle [s].
+        negative: Second peak [V]; minus `amplitude` by default, 0 for a one-sided sweep.
+        cycles: Number of cycles.
+        points: Samples a cycle, rounded up to a multiple of four so that every peak is a sample.
+    """
+    _check_positive(period=period, cycles=cycles, points=points)
+    second = -amplitude if negative is None else negative
+    quarter = -(-points // 4)
+    corners = np.array([0.0, amplitude, 0.0, second, 0.0])
+    one = np.interp(np.arange(4 * quarter) / quarter, np.arange(5), corners)
+    v = np.append(np.tile(one, cycles), 0.0)
+    t = np.arange(v.size) * (period / (4 * quarter))
+    corner_t = np.arange(4 * cycles + 1) * (period / 4)
+    corner_v = np.append(np.tile(corners[:4], cycles), 0.0)
+    return Drive(t, v, source=polyline_source(corner_t, corner_v))
+
+
+def pulses(
+    amplitudes: float | list[float] | NDArray[np.float64],
+    width: float,
+    *,
+    gap: float | None = None,
+    edge: float | None = None,
+    count: int = 1,
+    base: float = 0.0,
+    points: int = 20,
+) -> Drive:
+    """A train of trapezoidal pulses.
+
+    Args:
+        amplitudes: Voltage of each pulse [V]; a list is repeated `count` times.
+        width: Time at the top [s], without edges.
+        gap: Time at `base` between pulses [s]; `width` by default.
+        edge: Rise and fall time [s]; a twentieth of `width` by default. Never zero: no generator has such edges.
+        count: Repetitions of the list.
+        base: Voltage between pulses [V].
+        points: Samples on each flat stretch and its edge.
+    """
+    gap = width if gap is None else gap
+    edge = width / 20 if edge is None else edge
+    _check_positive(width=width, gap=gap, edge=edge, count=count, points=points)
+    tops = np.tile(np.atleast_1d(np.asarray(amplitudes, dtype=float)), count)
+    starts = gap + np.arange(tops.size) * (gap + width + 2 * edge)
+    corner_t = np.concatenate(
+        [[0.0], (starts[:, None] + np.array([0.0, edge, edge + width, 2 * edge + width])).ravel()]
+    )
+    zero = np.full_like(tops, base)
+    corner_v = np.concatenate([[base], np.stack([zero, tops, tops, zero], axis=1).ravel()])
+    corner_t = np.append(corner_t, corner_t[-1] + gap)
+    corner_v = np.append(corner_v, base)
+    pieces = [np.linspace(a, b, points, endpoint=False) for a, b in zip(corner_t[:-1], corner_t[1:], strict=True)]
+    t = np.append(np.concatenate(pieces), corner_t[-1])
+    return Drive(t, np.interp(t, corner_t, corner_v), source=polyline_source(corner_t, corner_v))
+
+
+def polyline_source(t: NDArray[np.float64], v: NDArray[np.float64]) -> str:
+    """A polyline as an ngspice PWL source."""
+    return "PWL(" + " ".join(f"{a:.17g} {b:.17g}" for a, b in zip(t, v, strict=True)) + ")"
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ParameterError(f"{name} must be positive", got=value, allowed="a finite number above 0")

@@ -1,0 +1,116 @@
+"""What a device model is: parameters, a current and a rate, written once for numpy, torch and ngspice."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..coordinates import GAUSS_5, Coordinate, Table
+from ..errors import ParameterError
+from ..ops import Ops, Value, is_tensor, ops_for
+from ..parameters import Parametrised
+from ..windows import NoWindow, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Parametrised):
+    """A two-terminal device with one internal state x in [0, 1].
+
+    In every model x = 1 is the low-resistance end and x = 0 the high-resistance end. `polarity=-1` swaps the terminals,
+    so any model can describe a device that SETs at the other sign of the voltage.
+
+    Subclasses are final, have only parameters as fields, and write `_current` and `_rate` with operators and `ops`.
+    """
+
+    name: ClassVar[str]
+    set_sign: ClassVar[int]
+    """Sign of the voltage that drives x towards 1 when `polarity` is +1."""
+
+    polarity: int = field(default=1)
+    window: Window = field(default_factory=NoWindow)
+
+    def __post_init__(self) -> None:
+        if self.polarity not in (1, -1):
+            raise ParameterError("polarity is a sign", got=self.polarity, allowed="+1 or -1")
+        if not isinstance(self.window, Window):
+            raise ParameterError(
+                "window is not a window",
+                got=repr(self.window),
+                allowed="an instance such as Joglekar(p=2)",
+                hint="devicelab.window(name, ...) makes one from its name",
+            )
+        super().__post_init__()
+
+    def ops(self, *values: Value) -> Ops:
+        """The `Ops` that fits these values and the parameters."""
+        return ops_for(*values, *self._leaves())
+
+    def _leaves(self) -> list[Value]:
+        return [*self.values().values(), *self.window.values().values()]
+
+    def current(self, v: Value, x: Value) -> Value:
+        """Current [A] into the plus terminal.
+
+        Args:
+            v: Voltage across the device [V].
+            x: State (1 = low resistance); broadcasts with `v` and the parameters.
+        """
+        return self.polarity * self._current(self.polarity * v, x, self.ops(v, x))
+
+    def rate(self, v: Value, x: Value) -> Value:
+        """dx/dt [1/s]; positive towards low resistance. Shapes as in `current`. The bound at 0 and 1 is not in it."""
+        return self._rate(self.polarity * v, x, self.ops(v, x))
+
+    @abstractmethod
+    def _current(self, v: Value, x: Value, ops: Ops) -> Value: ...
+
+    @abstractmethod
+    def _rate(self, v: Value, x: Value, ops: Ops) -> Value: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparableModel(Model):
+    """A model whose rate under voltage drive is speed(v) times profile(x, direction).
+
+    Then the integral of dx / profile moves by exactly the time integral of the speed, whatever the waveform, and a
+    whole trace needs no time stepping: see `devicelab.simulate`.
+    """
+
+    @abstractmethod
+    def _speed(self, v: Value, ops: Ops) -> Value:
+        """Signed speed [1/s, or its product with the unit of 1/profile]; its sign is that of `set_sign` * v, or zero."""
+
+    def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
+        """Factor >= 0 for motion towards x = 1 (`direction` +1) or x = 0 (-1); the window unless a model adds to it."""
+        return self.window._up(x, ops) if direction > 0 else self.window._down(x, ops)
+
+    def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
+        """Integral of the speed over a linear ramp from v0 to v1 of one sign that takes dt [s]."""
+        span = v1 - v0
+        return dt * sum(w * self._speed(v0 + c * span, ops) for c, w in GAUSS_5)
+
+    def _rate(self, v: Value, x: Value, ops: Ops) -> Value:
+        speed = self._speed(v, ops)
+        if self.window.symmetric:
+            return speed * self._profile(x, 1, ops)
+        return ops.relu(speed) * self._profile(x, 1, ops) - ops.relu(-speed) * self._profile(x, -1, ops)
+
+    def _coordinate(self, direction: int, ops: Ops) -> Coordinate:
+        """The integral of dx / profile for motion in `direction`; a model whose profile is not its window's overrides it."""
+        return self.window._coordinate(ops) or self._table(direction, ops)
+
+    def _table(self, direction: int, ops: Ops) -> Coordinate:
+        like = next((value for value in self._leaves() if is_tensor(value)), None)
+        return Table(lambda x: self._profile(x, direction, ops), like)
+
+
+def check_resistances(owner: str, r_on: Value, r_off: Value) -> None:
+    """Raise `ParameterError` unless r_on < r_off everywhere."""
+    if not bool((r_on - r_off < 0) if isinstance(r_on - r_off, (int, float)) else (r_on - r_off < 0).all()):
+        raise ParameterError(
+            f"{owner}: r_on must be below r_off",
+            got=f"r_on = {r_on} ohm, r_off = {r_off} ohm",
+            allowed="r_on < r_off",
+            hint="swap them; polarity=-1 reverses the sign of SET",
+        )

@@ -1,0 +1,179 @@
+"""Exact simulation of separable models under voltage drive: one cumulative sum and one inversion, no time stepping.
+
+Along a stretch on which the voltage keeps its sign the state moves one way, so its natural coordinate psi is a running
+sum of the travel between samples, clipped at its end. The only loop is over changes of sign.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .drive import Drive
+from .errors import ParameterError
+from .models.base import Model, SeparableModel
+from .ops import Value, is_tensor
+from .trace import Trace
+
+
+def simulate(model: Model, drive: Drive, *, x0: Value = 0.0) -> Trace:
+    """Current and state of a device under a voltage drive.
+
+    Args:
+        model: The device. Parameters of shape [b] give b devices at once; tensors give tensors, with gradients.
+        drive: The voltage over time, shape [t] or [b, t].
+        x0: State at the first sample, in [0, 1] (1 = low resistance), scalar or [b].
+
+    Returns:
+        Trace with t [t], v, i [A] and x of shape [t] or [b, t].
+
+    Raises:
+        ParameterError: If `x0` leaves [0, 1].
+    """
+    start = x0.detach().cpu().numpy() if is_tensor(x0) else np.asarray(x0, dtype=float)
+    if not ((start >= 0) & (start <= 1)).all():
+        raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
+    if not isinstance(model, SeparableModel):
+        raise ParameterError("this model cannot be simulated", got=type(model).__name__, allowed="separable models")
+    wide = _with_time_axis(model)
+    v = drive.v
+    x = _state(wide, drive.t, v, _column(x0))
+    i = wide.current(_like(v, x), x)
+    meta = {"source": "simulation", "model": model.name}
+    return Trace(t=_like(drive.t, x), v=_like(v, x), i=i, x=x, meta=meta)
+
+
+def _column(value: Value) -> Value:
+    """A per-device value [b] as [b, 1], so that it broadcasts against time."""
+    if np.ndim(value) == 0:
+        return value
+    return value[..., None] if is_tensor(value) else np.asarray(value, dtype=float)[..., None]
+
+
+def _with_time_axis(model: SeparableModel) -> SeparableModel:
+    window = model.window.bind(**{name: _column(value) for name, value in model.window.values().items()})
+    return model.bind(window=window, **{name: _column(value) for name, value in model.values().items()})
+
+
+def _like(array: NDArray[np.float64], x: Value) -> Value:
+    if not is_tensor(x):
+        return array
+    import torch
+
+    return torch.as_tensor(array, dtype=x.dtype, device=x.device)
+
+
+def _state(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> Value:
+    """State at every sample, shape [..., t]."""
+    t, v, keep = _split_at_zero(t, model.polarity * v)
+    ops = model.ops(x0)
+    tensor = next((value for value in [*model._leaves(), x0] if is_tensor(value)), None)
+    voltage = v if tensor is None else _like(v, tensor)
+    dt = np.diff(t) if tensor is None else _like(np.diff(t), tensor)
+    travel = model._travel(voltage[..., :-1], voltage[..., 1:], dt, ops)
+    sign = np.sign(v[..., :-1] + v[..., 1:]) * model.set_sign
+    x = _Walk(model, travel, sign, x0, tensor).run()
+    return x[..., keep]
+
+
+def _split_at_zero(t: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Any, Any, Any]:
+    """Insert a sample wherever v changes sign between samples; also the indices of the original samples."""
+    crossing = (v[..., :-1] * v[..., 1:] < 0).reshape(-1, t.size - 1)
+    at = np.flatnonzero(crossing.any(axis=0))
+    if at.size == 0:
+        return t, v, slice(None)
+    if v.ndim > 1:  # rows cross at different times: split each segment once per row that crosses
+        return _split_rows(t, v, crossing)
+    theta = v[at] / (v[at] - v[at + 1])
+    keep = np.arange(t.size) + np.searchsorted(at, np.arange(t.size), side="left")
+    return np.insert(t, at + 1, t[at] + theta * (t[at + 1] - t[at])), np.insert(v, at + 1, 0.0), keep
+
+
+def _split_rows(t: NDArray[np.float64], v: NDArray[np.float64], crossing: NDArray[np.bool_]) -> tuple[Any, Any, Any]:
+    rows, columns = np.nonzero(crossing)
+    flat = v.reshape(-1, t.size)
+    theta = flat[rows, columns] / (flat[rows, columns] - flat[rows, columns + 1])
+    extra = t[columns] + theta * (t[columns + 1] - t[columns])
+    grid = np.union1d(t, extra)
+    dense = np.stack([np.interp(grid, t, row) for row in flat])
+    dense[rows, np.searchsorted(grid, extra)] = 0.0  # interpolation leaves a rounding error of either sign
+    return grid, dense.reshape(*v.shape[:-1], grid.size), np.searchsorted(grid, t)
+
+
+class _Walk:
+    """The walk of psi over stretches of one sign."""
+
+    def __init__(
+        self, model: SeparableModel, travel: Value, sign: NDArray[np.float64], x0: Value, tensor: Value
+    ) -> None:
+        self._travel = travel
+        self._sign = sign
+        self._x0 = x0
+        self._tensor = tensor
+        ops = model.ops(x0)
+        up = model._coordinate(1, ops)
+        self._coordinates = {1: up, -1: up if model.window.symmetric else model._coordinate(-1, ops)}
+
+    def run(self) -> Value:
+        """State at every sample, the first included."""
+        lead = np.broadcast_shapes(self._travel.shape[:-1], np.shape(self._x0)[:-1])
+        x = self._array(self._x0) + self._array(np.zeros((*lead, 1)))
+        parts = [x]
+        psi, last = self._coordinates[1].forward(x), 1
+        for start, stop, direction in self._stretches():
+            if direction == 0:
+                x, psi = self._mixed(start, stop, x)
+                last = 0
+            else:
+                here = self._coordinates[direction]
+                if self._coordinates[1] is not self._coordinates[-1] and direction != last or last == 0:
+                    psi = here.forward(x[..., -1:])
+                psi = self._clip(psi[..., -1:] + self._travel[..., start:stop].cumsum(-1), here)
+                x, last = here.inverse(psi), direction
+            parts.append(x)
+        return self._join(parts)
+
+    def _mixed(self, start: int, stop: int, x: Value) -> tuple[Value, Value]:
+        """A stretch on which some devices are driven one way and some the other."""
+        both = {}
+        for direction, here in self._coordinates.items():
+            psi = here.forward(x[..., -1:]) + self._travel[..., start:stop].cumsum(-1)
+            both[direction] = here.inverse(self._clip(psi, here))
+        up = self._array(self._sign[..., start : start + 1]) > 0
+        chosen = np.where(up, both[1], both[-1]) if self._tensor is None else both[1].where(up, both[-1])
+        return chosen, chosen
+
+    def _stretches(self) -> list[tuple[int, int, int]]:
+        """(start, stop, direction) of runs of segments with one sign; direction 0 where the devices differ."""
+        sign = self._sign.reshape(-1, self._sign.shape[-1])
+        change = np.flatnonzero((np.diff(sign, axis=-1) != 0).any(axis=0)) + 1
+        edges = [0, *change.tolist(), sign.shape[-1]]
+        out = []
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            here = sign[:, start]
+            out.append((start, stop, 1 if (here >= 0).all() else -1 if (here <= 0).all() else 0))
+        return out
+
+    def _clip(self, psi: Value, coordinate: Any) -> Value:
+        low, high = coordinate.low, coordinate.high
+        if self._tensor is None:
+            return np.minimum(np.maximum(psi, low), high)
+        return psi.clip(self._array(low), self._array(high))
+
+    def _array(self, value: Value) -> Value:
+        if self._tensor is None:
+            return np.asarray(value)
+        if is_tensor(value):
+            return value
+        return _like(np.asarray(value, dtype=float), self._tensor)
+
+    def _join(self, parts: list[Value]) -> Value:
+        if self._tensor is None:
+            lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+            return np.concatenate([np.broadcast_to(part, (*lead, part.shape[-1])) for part in parts], axis=-1)
+        import torch
+
+        lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
