@@ -1,7 +1,7 @@
 """Natural coordinates of a separable model: psi(x), the integral of dx / profile, and its inverse.
 
-In psi the state moves by exactly the integral of the speed. A profile that vanishes at an end puts that end at infinity,
-so nothing is lost to rounding however long the device is driven against it.
+In psi the state moves by exactly the integral of the speed. A profile that vanishes at an end puts that end at
+infinity, so nothing is lost to rounding however long the device is driven against it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ class Coordinate(Protocol):
     """A monotone map of the state; `low` and `high` are psi at x = 0 and x = 1, infinite where never reached."""
 
     @property
-    def low(self) -> Value: ...
+    def low(self) -> Value:
+        """psi at x = 0."""
+        ...
 
     @property
-    def high(self) -> Value: ...
+    def high(self) -> Value:
+        """psi at x = 1."""
+        ...
 
     def forward(self, x: Value) -> Value:
         """psi(x)."""

@@ -7,6 +7,7 @@ sampling error to argue about; a sine of 1000 samples a period differs from the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,8 @@ def triangle(
     corners = np.array([0.0, amplitude, 0.0, second, 0.0])
     one = np.interp(np.arange(4 * quarter) / quarter, np.arange(5), corners)
     v = np.append(np.tile(one, cycles), 0.0)
-    t = np.arange(v.size) * (period / (4 * quarter))
-    corner_t = np.arange(4 * cycles + 1) * (period / 4)
+    t = np.arange(v.size, dtype=np.float64) * (period / (4 * quarter))
+    corner_t = np.arange(4 * cycles + 1, dtype=np.float64) * (period / 4)
     corner_v = np.append(np.tile(corners[:4], cycles), 0.0)
     return Drive(t, v, source=polyline_source(corner_t, corner_v))
 
@@ -126,7 +127,7 @@ def pulses(
     corner_v = np.concatenate([[base], np.stack([zero, tops, tops, zero], axis=1).ravel()])
     corner_t = np.append(corner_t, corner_t[-1] + gap)
     corner_v = np.append(corner_v, base)
-    pieces = [np.linspace(a, b, points, endpoint=False) for a, b in zip(corner_t[:-1], corner_t[1:], strict=True)]
+    pieces = [np.linspace(a, b, points, endpoint=False) for a, b in pairwise(corner_t)]
     t = np.append(np.concatenate(pieces), corner_t[-1])
     return Drive(t, np.interp(t, corner_t, corner_v), source=polyline_source(corner_t, corner_v))
 

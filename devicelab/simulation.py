@@ -6,6 +6,7 @@ sum of the travel between samples, clipped at its end. The only loop is over cha
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ class _Walk:
                 last = 0
             else:
                 here = self._coordinates[direction]
-                if self._coordinates[1] is not self._coordinates[-1] and direction != last or last == 0:
+                if last == 0 or (direction != last and self._coordinates[1] is not self._coordinates[-1]):
                     psi = here.forward(x[..., -1:])
                 psi = self._clip(psi[..., -1:] + self._travel[..., start:stop].cumsum(-1), here)
                 x, last = here.inverse(psi), direction
@@ -151,7 +152,7 @@ class _Walk:
         change = np.flatnonzero((np.diff(sign, axis=-1) != 0).any(axis=0)) + 1
         edges = [0, *change.tolist(), sign.shape[-1]]
         out = []
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             here = sign[:, start]
             out.append((start, stop, 1 if (here >= 0).all() else -1 if (here <= 0).all() else 0))
         return out

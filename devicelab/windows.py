@@ -1,13 +1,14 @@
 """Window functions: how the motion of the state slows down near its bounds.
 
-A window has one profile for motion towards x = 1 (`up`) and one for motion towards x = 0 (`down`). Underneath every window
-lies a hard bound that depends on the direction, so nothing leaves [0, 1].
+A window has one profile for motion towards x = 1 (`up`) and one for motion towards x = 0 (`down`). Underneath every
+window lies a hard bound that depends on the direction, so nothing leaves [0, 1].
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .coordinates import Coordinate, Identity, Logistic
 from .errors import unknown_name
@@ -19,10 +20,8 @@ from .parameters import Parametrised, parameter
 class Window(Parametrised):
     """A profile f(x) >= 0 that multiplies the rate of the state."""
 
-    @property
-    def symmetric(self) -> bool:
-        """Whether the profile is the same in both directions."""
-        return False
+    symmetric: ClassVar[bool] = False
+    """Whether the profile is the same in both directions."""
 
     def up(self, x: Value) -> Value:
         """Profile for motion towards x = 1 (low resistance), same shape as `x`."""
@@ -47,9 +46,7 @@ class Window(Parametrised):
 class NoWindow(Window):
     """f = 1 up to the bound the state moves towards; the state stops there and leaves freely."""
 
-    @property
-    def symmetric(self) -> bool:
-        return True
+    symmetric: ClassVar[bool] = True
 
     def _up(self, x: Value, ops: Ops) -> Value:
         return 1.0 + 0.0 * x
@@ -72,9 +69,7 @@ class Joglekar(Window):
         "1", "order; larger is closer to a box", role="shape", default=1.0, low=0.5, high=100, fit=False
     )
 
-    @property
-    def symmetric(self) -> bool:
-        return True
+    symmetric: ClassVar[bool] = True
 
     def _up(self, x: Value, ops: Ops) -> Value:
         return 1.0 - ops.power(ops.abs(2.0 * x - 1.0), 2.0 * self.p)
@@ -110,9 +105,7 @@ class Prodromakis(Window):
     p: Value = parameter("1", "order, any positive real", role="shape", default=1.0, low=1e-3, high=1e3, fit=False)
     j: Value = parameter("1", "height factor", role="shape", default=1.0, low=1e-3, high=1e3, fit=False)
 
-    @property
-    def symmetric(self) -> bool:
-        return True
+    symmetric: ClassVar[bool] = True
 
     def _up(self, x: Value, ops: Ops) -> Value:
         return self.j * (1.0 - ops.power((x - 0.5) * (x - 0.5) + 0.75, self.p))

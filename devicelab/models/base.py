@@ -79,7 +79,7 @@ class SeparableModel(Model):
 
     @abstractmethod
     def _speed(self, v: Value, ops: Ops) -> Value:
-        """Signed speed [1/s, or its product with the unit of 1/profile]; its sign is that of `set_sign` * v, or zero."""
+        """Signed speed, the unit of psi per second; its sign is that of `set_sign` * v, or zero."""
 
     def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
         """Factor >= 0 for motion towards x = 1 (`direction` +1) or x = 0 (-1); the window unless a model adds to it."""
@@ -97,7 +97,7 @@ class SeparableModel(Model):
         return ops.relu(speed) * self._profile(x, 1, ops) - ops.relu(-speed) * self._profile(x, -1, ops)
 
     def _coordinate(self, direction: int, ops: Ops) -> Coordinate:
-        """The integral of dx / profile for motion in `direction`; a model whose profile is not its window's overrides it."""
+        """The integral of dx / profile; to be overridden where the profile is not the window alone."""
         return self.window._coordinate(ops) or self._table(direction, ops)
 
     def _table(self, direction: int, ops: Ops) -> Coordinate:
