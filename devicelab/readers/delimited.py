@@ -1,0 +1,238 @@
+"""Delimited text of any make to blocks: delimiter, decimal sign, header, units and blocks found from the content."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FileFormatError
+from .cells import clean, is_missing, numeric_share, to_column
+from .profile import Layout
+from .table import Block
+from .units import parse_unit, split_unit
+
+DELIMITERS = ("\t", ";", ",", "|", " ")
+NAMES = {"tab": "\t", "semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
+COMMENT = re.compile(r"^\s*(?:[#%!]|//)+\s?")
+NEW_PIECE = re.compile(r"(?i)\b(cycle|loop|sweep|run|trace|step)\D{0,3}(\d+)")
+SAMPLE = 200
+"""Lines looked at to tell the delimiter; enough to outvote any preamble that an instrument writes."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line that is not blank: its number in the file, its text, and whether it is data."""
+
+    number: int
+    text: str
+    is_data: bool = False
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How cells are parted and how numbers are written."""
+
+    delimiter: str
+    decimal: str
+
+    def split(self, text: str) -> list[str]:
+        """The cells of one line, without blanks and quotes around them."""
+        if self.delimiter == " ":
+            return [clean(cell) for cell in text.split()]
+        if '"' in text:
+            return [clean(cell) for cell in next(csv.reader(io.StringIO(text), delimiter=self.delimiter))]
+        return [clean(cell) for cell in text.split(self.delimiter)]
+
+    def is_data(self, text: str) -> bool:
+        """Whether a line holds at least as many numbers as words."""
+        return numeric_share(self.split(text), self.decimal) >= 0.5
+
+
+def read_blocks(text: str, name: str, layout: Layout) -> list[Block]:
+    """Every block of columns in `text`.
+
+    Args:
+        text: The whole file.
+        name: File name, for messages.
+        layout: What a profile says; what it leaves open is found from the content.
+
+    Raises:
+        FileFormatError: If there is no table of numbers in the text, or text stands amid the numbers.
+    """
+    raw = enumerate(re.split(r"\r\n|\n|\r", text.lstrip("\ufeff")), start=1)
+    lines = [Line(number, line) for number, line in raw if line.strip(" \t\f,;\u00a0") and number > layout.skip]
+    if not lines:
+        raise FileFormatError(f"{name} holds no data", got="blank lines only", allowed="rows of numbers")
+    dialect = find_dialect([line.text for line in lines], name, layout)
+    lines = [
+        Line(line.number, line.text, not COMMENT.match(line.text) and dialect.is_data(line.text)) for line in lines
+    ]
+    blocks = [_block(head, data, dialect, layout, name) for head, data in _pieces(lines, dialect, name, layout)]
+    if not blocks:
+        raise FileFormatError(f"{name} holds no rows of numbers", got=lines[0].text[:60], allowed="a table of numbers")
+    return blocks
+
+
+def find_dialect(lines: list[str], name: str, layout: Layout) -> Dialect:
+    """The delimiter and decimal sign under which most of the cells are numbers."""
+    step = max(1, len(lines) // SAMPLE)
+    sample = [line for line in lines[::step] if not COMMENT.match(line)] or lines[:SAMPLE]
+    fixed = NAMES.get(layout.delimiter, layout.delimiter)
+    delimiters = DELIMITERS if fixed == "auto" else (fixed,)
+    decimals = (".", ",") if layout.decimal == "auto" else (layout.decimal,)
+    found = [Dialect(d, p) for d in delimiters for p in decimals if (d, p) != (",", ",")]
+    least = 1 if fixed != "auto" else 2
+
+    def score(dialect: Dialect) -> float:
+        rows = [dialect.split(line) for line in sample]
+        return sum(numeric_share(row, dialect.decimal) for row in rows if len(row) >= least) / len(rows)
+
+    scores = [score(dialect) for dialect in found]
+    best = int(np.argmax(scores))
+    if scores[best] == 0.0:
+        raise FileFormatError(
+            f"{name} holds no table of numbers",
+            got=f"lines such as {lines[0].strip()[:60]!r}",
+            allowed="at least two columns parted by tab, semicolon, comma, | or blanks",
+            hint="say how the file is built in a profile, see docs/readers.md",
+        )
+    return found[best]
+
+
+def _pieces(lines: list[Line], dialect: Dialect, name: str, layout: Layout) -> list[tuple[list[Line], list[Line]]]:
+    """The file as (lines above, data lines) pairs; a lone data row between words belongs to the header."""
+    runs = [(is_data, list(group)) for is_data, group in groupby(lines, key=lambda line: line.is_data)]
+    pieces: list[tuple[list[Line], list[Line]]] = []
+    above: list[Line] = []
+    for place, (is_data, run) in enumerate(runs):
+        lone = len(run) == 1 and any(later for later, _ in runs[place + 1 :]) and not pieces
+        if not is_data or lone:
+            above = above + run
+            continue
+        if pieces and not _starts_a_piece(above, run, dialect, name):
+            pieces[-1][1].extend(run)
+        else:
+            pieces.append((above, run))
+        above = []
+    return pieces
+
+
+def _starts_a_piece(above: list[Line], run: list[Line], dialect: Dialect, name: str) -> bool:
+    """Whether the words between two runs of numbers start a new block; plain comments do not.
+
+    Raises:
+        FileFormatError: If the words are neither a header, nor a comment, nor the number of a cycle.
+    """
+    if any(NEW_PIECE.search(line.text) for line in above) or _header_cells(above, _width(run, dialect), dialect):
+        return True
+    strange = [line for line in above if not COMMENT.match(line.text)]
+    if strange:
+        raise FileFormatError(
+            f"{name} has text amid the numbers",
+            got=f"line {strange[0].number}: {strange[0].text.strip()[:60]!r}",
+            allowed="numbers, comments (#), a new header, or a line such as 'Cycle 2'",
+            hint="delete the line, or mark it as a comment with #",
+        )
+    return False
+
+
+def _width(run: list[Line], dialect: Dialect) -> int:
+    return max(len(dialect.split(line.text)) for line in run[:50])
+
+
+def _header_cells(above: list[Line], width: int, dialect: Dialect) -> list[list[str]]:
+    """The rows just above the data that name its columns, the nearest last (at most a group, a name and a unit row)."""
+    rows: list[list[str]] = []
+    for line in reversed(above[-3:]):
+        cells = _fit(COMMENT.sub("", line.text), width, dialect)
+        if cells is None:
+            break
+        rows.insert(0, cells)
+    return rows
+
+
+def _fit(text: str, width: int, dialect: Dialect) -> list[str] | None:
+    """`text` split into `width` cells by whichever way works; headers are not always parted as the data are."""
+    ways = [dialect.split(text), *(text.strip().split(d) for d in ("\t", ";", ",")), re.split(r"\s{2,}", text.strip())]
+    ways += [re.split(r"\s+(?![\[(/])", text.strip()), text.split()]
+    for cells in ways:
+        trimmed = [clean(cell) for cell in cells]
+        while len(trimmed) > width and not trimmed[-1]:
+            trimmed.pop()
+        if len(trimmed) < width and width - len(trimmed) == 1 and len(trimmed) > 1 and cells is ways[0]:
+            trimmed.append("")
+        if len(trimmed) == width and sum(not is_missing(cell) for cell in trimmed) >= min(2, width):
+            return trimmed
+    return None
+
+
+def _block(above: list[Line], data: list[Line], dialect: Dialect, layout: Layout, name: str) -> Block:
+    numbers, columns = _columns(data, dialect)
+    heads = [] if layout.header == "none" else _header_cells(above, len(columns), dialect)
+    heads = [list(layout.names)] if len(layout.names) == len(columns) else heads
+    names, units = name_columns(heads, len(columns))
+    while len(columns) > 1 and not names[-1] and _is_blank(columns[-1]):
+        columns, names, units = columns[:-1], names[:-1], units[:-1]
+    named = bool(heads)
+    if not named:
+        names = [f"column {k + 1}" for k in range(len(columns))]
+    lines = numbers.tolist()
+    built = tuple(
+        to_column(label or f"column {k + 1}", unit, cells, lines, dialect.decimal)
+        for k, (label, unit, cells) in enumerate(zip(names, units, columns, strict=True))
+    )
+    meta: dict[str, Any] = {}
+    words = [line.text.strip() for line in above[: len(above) - len(heads)]]
+    if words:
+        meta["preamble"] = words[:40]
+    if cycle := next((found for line in above if (found := NEW_PIECE.search(line.text))), None):
+        meta["cycle" if cycle[1].lower() in {"cycle", "loop"} else cycle[1].lower()] = int(cycle[2])
+    return Block(built, numbers, named, meta)
+
+
+def _columns(data: list[Line], dialect: Dialect) -> tuple[NDArray[np.int64], list[Any]]:
+    """Line numbers and the cells of each column; short rows are filled with blanks."""
+    numbers = np.array([line.number for line in data], dtype=np.int64)
+    try:
+        fast = _fast(data, dialect)
+    except ValueError:
+        fast = None
+    if fast is not None:
+        return numbers, list(fast.T)
+    rows = [dialect.split(line.text) for line in data]
+    width = max(len(row) for row in rows)
+    return numbers, [[row[k] if k < len(row) else "" for row in rows] for k in range(width)]
+
+
+def _fast(data: list[Line], dialect: Dialect) -> Any:
+    if dialect.decimal != ".":
+        return None
+    delimiter = None if dialect.delimiter == " " else dialect.delimiter
+    return np.loadtxt([line.text for line in data], delimiter=delimiter, comments=None, ndmin=2)
+
+
+def _is_blank(cells: Any) -> bool:
+    return isinstance(cells, list) and all(is_missing(cell) for cell in cells)
+
+
+def name_columns(heads: list[list[str]], width: int) -> tuple[list[str], list[str | None]]:
+    """Column names and units out of up to three header rows: groups, names, units."""
+    if not heads:
+        return [""] * width, [None] * width
+    units: list[str | None] = [None] * width
+    if len(heads) > 1 and all(parse_unit(cell.strip("[]() ")) for cell in heads[-1] if cell):
+        units = [cell.strip("[]() ") or None for cell in heads[-1]]
+        heads = heads[:-1]
+    parted = [split_unit(cell) for cell in heads[-1]]
+    names = [name for name, _ in parted]
+    units = [own or below for (_, own), below in zip(parted, units, strict=True)]
+    if len(heads) > 1 and any(a == b for a, b in pairwise(sorted(names)) if a):
+        names = [f"{group}.{name}" if group else name for group, name in zip(heads[-2], names, strict=True)]
+    return names, units

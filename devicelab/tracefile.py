@@ -1,0 +1,247 @@
+"""Traces on disk: csv that people and other programs read, HDF5 for many traces; both read back without loss.
+
+CSV, format 1. `# devicelab traces 1`, one line `# meta K {json}` a trace, a header with units, then rows. A leading
+column `trace` numbers the traces where there is more than one.
+
+HDF5, format 1. Root attributes `format` = "devicelab-traces", `version` = 1, `count`. Groups `000000`, `000001`, ...
+hold the datasets `t` [s], `v` [V], `i` [A] and, where known, `x` [1], each with the attributes `unit` and
+`description`, and `meta`, a JSON text. A reader refuses other formats and versions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FileFormatError, ParameterError, ShapeError
+from .ops import is_tensor
+from .trace import UNITS, Trace
+
+FORMAT = "devicelab-traces"
+VERSION = 1
+CSV_MARK = "# devicelab traces"
+DESCRIPTIONS = {
+    "t": "time",
+    "v": "voltage across the device",
+    "i": "current into plus",
+    "x": "state, 1 is low resistance",
+}
+SUFFIXES = {".csv": "csv", ".txt": "csv", ".h5": "hdf5", ".hdf5": "hdf5"}
+
+
+def write_traces(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool = False) -> Path:
+    """Write one or several traces; the suffix decides: .csv or .txt, .h5 or .hdf5.
+
+    Args:
+        path: The new file.
+        traces: What to write.
+        force: Replace a file that exists.
+
+    Returns:
+        The path written. The file appears whole or not at all.
+
+    Raises:
+        ParameterError: If the file exists and `force` is false, its folder does not, or the suffix is not known.
+        ShapeError: If there is nothing to write, or a batch of devices is to go into csv.
+    """
+    kind = SUFFIXES.get(Path(path).suffix.lower())
+    if kind is None:
+        raise ParameterError("unknown kind of trace file", got=str(path), allowed=", ".join(SUFFIXES))
+    return (write_csv if kind == "csv" else write_hdf5)(path, traces, force=force)
+
+
+def write_csv(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool = False) -> Path:
+    """Write traces as csv, every number with all its digits; arguments and errors as for `write_traces`."""
+    several = _listed(traces)
+    columns = [_arrays(trace) for trace in several]
+    for arrays in columns:
+        if any(array.ndim > 1 for array in arrays.values()):
+            raise ShapeError(
+                "csv holds one device a trace",
+                got=f"current of shape {arrays['i'].shape}",
+                allowed="shape [t]",
+                hint="write .h5, or one Trace for each device of the batch",
+            )
+    names = [name for name in UNITS if any(name in arrays for arrays in columns)]
+    with atomic_write(path, force=force) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+        out.write(f"{CSV_MARK} {VERSION}\n")
+        for k, trace in enumerate(several):
+            out.write(f"# meta {k} {_to_json(trace.meta)}\n")
+        head = [f"{name} [{UNITS[name]}]" for name in names]
+        out.write(",".join(["trace"] * (len(several) > 1) + head) + "\n")
+        for k, arrays in enumerate(columns):
+            number = [str(k)] * (len(several) > 1)
+            blank = [""] * arrays["t"].size
+            cells = [[repr(x) for x in arrays[name].tolist()] if name in arrays else blank for name in names]
+            out.writelines(",".join([*number, *row]) + "\n" for row in zip(*cells, strict=True))
+    return Path(path)
+
+
+def write_hdf5(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool = False) -> Path:
+    """Write traces as HDF5; arguments and errors as for `write_traces`, batches included."""
+    several = _listed(traces)
+    with atomic_write(path, force=force) as part, h5py.File(part, "w") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, "count": len(several)})
+        for k, trace in enumerate(several):
+            group = file.create_group(f"{k:06d}")
+            for name, array in _arrays(trace).items():
+                group.create_dataset(name, data=array).attrs.update(
+                    {"unit": UNITS[name], "description": DESCRIPTIONS[name]}
+                )
+            group.create_dataset("meta", data=_to_json(trace.meta))
+    return Path(path)
+
+
+def read_hdf5(path: str | Path) -> list[Trace]:
+    """The traces in an HDF5 file that `write_hdf5` made.
+
+    Raises:
+        FileFormatError: If the file is missing, cut off, damaged, or of another format or version.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            _check_format(file, Path(path))
+            return [_read_group(file[f"{k:06d}"]) for k in range(int(file.attrs["count"]))]
+    except (OSError, KeyError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as problem:
+        raise FileFormatError(
+            f"cannot read {Path(path).name} as HDF5 traces",
+            got=f"{type(problem).__name__}: {str(problem).splitlines()[0][:120]}",
+            allowed="a complete file written by devicelab",
+            hint="was the copy or the run that wrote it cut off? write it again from the source files",
+        ) from None
+
+
+def read_own_csv(path: str | Path) -> list[Trace]:
+    """The traces in a csv file that `write_csv` made, with their metadata.
+
+    Raises:
+        FileFormatError: If the file is cut off, damaged, or of another version.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        if lines[0] != f"{CSV_MARK} {VERSION}":
+            raise _foreign(Path(path), lines[0])
+        metas = [json.loads(line.split(" ", 3)[3]) for line in lines if line.startswith("# meta ")]
+        body = lines[1 + len(metas) :]
+        if body[-1] != "":
+            raise ValueError("the last line is cut off")
+        names = [cell.split(" ")[0] for cell in body[0].split(",")]
+        cells = [[float(x) if x else np.nan for x in line.split(",")] for line in body[1:-1]]
+        data = np.array(cells, dtype=float).reshape(len(cells), len(names))
+        number = data[:, 0] if names[0] == "trace" else np.zeros(len(data))
+        return [_from_columns(data[number == k], names, meta) for k, meta in enumerate(metas)]
+    except (ValueError, IndexError, KeyError, OSError) as problem:
+        if isinstance(problem, FileFormatError):
+            raise
+        raise FileFormatError(
+            f"cannot read {Path(path).name} as traces that devicelab wrote",
+            got=f"{type(problem).__name__}: {str(problem).splitlines()[0][:120]}",
+            allowed="a complete csv written by devicelab",
+            hint=f"to read it as any other csv, delete its first line ({CSV_MARK} ...)",
+        ) from None
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; it takes the place of `path` only when the block ends well.
+
+    Raises:
+        ParameterError: If `path` exists and `force` is false, or its folder cannot be written.
+    """
+    target = Path(path)
+    _refuse_overwrite(target, force)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as problem:
+        raise ParameterError(
+            f"cannot write {target}", got=str(problem), allowed="a folder that exists and can be written"
+        ) from None
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        _refuse_overwrite(target, force)
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _refuse_overwrite(target: Path, force: bool) -> None:
+    if target.is_dir() or (target.exists() and not force):
+        raise ParameterError(
+            f"{target} exists",
+            got="a folder" if target.is_dir() else "a file that would be lost",
+            allowed="a new name",
+            hint=None if target.is_dir() else "force=True (--force) replaces it",
+        )
+
+
+def _listed(traces: Trace | Sequence[Trace]) -> list[Trace]:
+    several = [traces] if isinstance(traces, Trace) else list(traces)
+    if not several:
+        raise ShapeError("no trace to write", got="an empty list", allowed="one or more traces")
+    return several
+
+
+def _arrays(trace: Trace) -> dict[str, NDArray[np.float64]]:
+    found = {}
+    for name in UNITS:
+        value = getattr(trace, name)
+        if value is not None:
+            found[name] = np.asarray(value.detach().cpu() if is_tensor(value) else value, dtype=float)
+    return found
+
+
+def _to_json(meta: Any) -> str:
+    return json.dumps(dict(meta), default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold, for numpy scalars and arrays; anything else as its text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+
+def _check_format(file: Any, path: Path) -> None:
+    if file.attrs.get("format") != FORMAT or int(file.attrs.get("version", 0)) != VERSION:
+        raise _foreign(path, f"format {file.attrs.get('format')!r}, version {file.attrs.get('version')!r}")
+
+
+def _foreign(path: Path, got: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path.name} does not hold traces of a known format", got=got, allowed=f"{FORMAT} version {VERSION}"
+    )
+
+
+def _read_group(group: Any) -> Trace:
+    arrays = {}
+    for name, unit in UNITS.items():
+        if name in group:
+            if group[name].attrs.get("unit") != unit:
+                raise FileFormatError(
+                    f"dataset {name} has another unit", got=group[name].attrs.get("unit"), allowed=unit
+                )
+            arrays[name] = group[name][()]
+    return Trace(**arrays, meta=json.loads(group["meta"].asstr()[()]))
+
+
+def _from_columns(rows: NDArray[np.float64], names: list[str], meta: dict[str, Any]) -> Trace:
+    columns = {name: rows[:, k] for k, name in enumerate(names) if name in UNITS}
+    if "x" in columns and np.isnan(columns["x"]).all():
+        del columns["x"]
+    return Trace(**columns, meta=meta)
