@@ -1,7 +1,7 @@
 """Traces on disk: csv that people and other programs read, HDF5 for many traces; both read back without loss.
 
-CSV, format 1. `# devicelab traces 1`, one line `# meta K {json}` a trace, a header with units, then rows. A leading
-column `trace` numbers the traces where there is more than one.
+CSV, format 1. `# devicelab traces 1`, one line `# trace K SAMPLES {metadata as json}` a trace, a header with units,
+then rows. A leading column `trace` numbers the traces where there is more than one.
 
 HDF5, format 1. Root attributes `format` = "devicelab-traces", `version` = 1, `count`. Groups `000000`, `000001`, ...
 hold the datasets `t` [s], `v` [V], `i` [A] and, where known, `x` [1], each with the attributes `unit` and
@@ -75,7 +75,7 @@ def write_csv(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool 
     with atomic_write(path, force=force) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         out.write(f"{CSV_MARK} {VERSION}\n")
         for k, trace in enumerate(several):
-            out.write(f"# meta {k} {_to_json(trace.meta)}\n")
+            out.write(f"# trace {k} {len(trace)} {_to_json(trace.meta)}\n")
         head = [f"{name} [{UNITS[name]}]" for name in names]
         out.write(",".join(["trace"] * (len(several) > 1) + head) + "\n")
         for k, arrays in enumerate(columns):
@@ -130,12 +130,14 @@ def read_own_csv(path: str | Path) -> list[Trace]:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
         if lines[0] != f"{CSV_MARK} {VERSION}":
             raise _foreign(Path(path), lines[0])
-        metas = [json.loads(line.split(" ", 3)[3]) for line in lines if line.startswith("# meta ")]
-        body = lines[1 + len(metas) :]
-        if body[-1] != "":
-            raise ValueError("the last line is cut off")
+        heads = [line.split(" ", 4) for line in lines if line.startswith("# trace ")]
+        body = lines[1 + len(heads) :]
+        samples = sum(int(head[3]) for head in heads)
+        if body[-1] != "" or len(body) - 2 != samples:
+            raise ValueError(f"{len(body) - 2} of {samples} rows")
         names = [cell.split(" ")[0] for cell in body[0].split(",")]
         cells = [[float(x) if x else np.nan for x in line.split(",")] for line in body[1:-1]]
+        metas = [json.loads(head[4]) for head in heads]
         data = np.array(cells, dtype=float).reshape(len(cells), len(names))
         number = data[:, 0] if names[0] == "trace" else np.zeros(len(data))
         return [_from_columns(data[number == k], names, meta) for k, meta in enumerate(metas)]

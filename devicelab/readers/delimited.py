@@ -116,7 +116,7 @@ def _pieces(lines: list[Line], dialect: Dialect, name: str, layout: Layout) -> l
         if not is_data or lone:
             above = above + run
             continue
-        if pieces and not _starts_a_piece(above, run, dialect, name):
+        if pieces and not _starts_a_piece(above, pieces[0][0], _width(run, dialect), dialect, name):
             pieces[-1][1].extend(run)
         else:
             pieces.append((above, run))
@@ -124,14 +124,17 @@ def _pieces(lines: list[Line], dialect: Dialect, name: str, layout: Layout) -> l
     return pieces
 
 
-def _starts_a_piece(above: list[Line], run: list[Line], dialect: Dialect, name: str) -> bool:
+def _starts_a_piece(above: list[Line], first: list[Line], width: int, dialect: Dialect, name: str) -> bool:
     """Whether the words between two runs of numbers start a new block; plain comments do not.
 
     Raises:
         FileFormatError: If the words are neither a header, nor a comment, nor the number of a cycle.
     """
-    if any(NEW_PIECE.search(line.text) for line in above) or _header_cells(above, _width(run, dialect), dialect):
-        return True
+    known = {line.text.strip() for line in first}
+    for line in above:
+        header = dialect.delimiter != " " and len(dialect.split(line.text)) == width
+        if header or line.text.strip() in known or NEW_PIECE.search(line.text):
+            return True
     strange = [line for line in above if not COMMENT.match(line.text)]
     if strange:
         raise FileFormatError(

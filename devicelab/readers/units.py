@@ -13,7 +13,7 @@ PREFIXES: dict[str, float] = {
 }  # fmt: skip
 SYMBOLS: dict[str, str] = {
     "V": "V", "v": "V", "A": "A", "a": "A", "s": "s", "Ohm": "ohm", "ohm": "ohm", "OHM": "ohm", "Ω": "ohm",
-    "\u2126": "ohm",    "S": "S", "Hz": "Hz", "W": "W", "K": "K", "F": "F",
+    "\u2126": "ohm", "S": "S", "Hz": "Hz", "W": "W", "K": "K", "F": "F",
 }  # fmt: skip
 WORD_PREFIXES: dict[str, float] = {
     "femto": 1e-15, "pico": 1e-12, "nano": 1e-9, "micro": 1e-6, "milli": 1e-3, "kilo": 1e3, "mega": 1e6, "giga": 1e9,
