@@ -38,12 +38,19 @@ def simulate(model: Model, drive: Drive, *, x0: Value = 0.0) -> Trace:
         raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
     if not isinstance(model, SeparableModel):
         raise ParameterError("this model cannot be simulated", got=type(model).__name__, allowed="separable models")
-    wide = _with_time_axis(model)
+    x, i = trajectory(model, drive.t, drive.v, x0)
     v = drive.v
-    x = _state(wide, drive.t, v, _column(x0))
-    i = wide.current(_like(v, x), x)
     meta = {"source": "simulation", "model": model.name}
     return Trace(t=_like(drive.t, x), v=_like(v, x), i=i, x=x, meta=meta)
+
+
+def trajectory(
+    model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value
+) -> tuple[Value, Value]:
+    """State and current as `simulate` gives them, from arrays that are known to be good."""
+    wide = _with_time_axis(model)
+    x = _state(wide, t, v, _column(x0))
+    return x, wide.current(_like(v, x), x)
 
 
 def _column(value: Value) -> Value:

@@ -1,1 +1,9 @@
-"""Under construction."""
+"""Fits of device models to measured or simulated traces."""
+
+from __future__ import annotations
+
+from .fit import fit, set_polarity
+from .noise import Noise, compliance_mask, estimate_noise
+from .result import Estimate, FitResult, Frozen
+
+__all__ = ["Estimate", "FitResult", "Frozen", "Noise", "compliance_mask", "estimate_noise", "fit", "set_polarity"]

@@ -1,0 +1,202 @@
+"""What a fit found, what it could not find, and how well it describes the traces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devicelab import Model, Trace, __version__
+from devicelab.files import write_text
+from devicelab.lut import describe
+from devicelab.simulation import trajectory
+
+from .noise import Noise
+
+Array = NDArray[np.float64]
+Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A parameter that the traces do not determine, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One fitted parameter.
+
+    Args:
+        name: Parameter, or ``x0_k``: initial state of trace k.
+        unit: Its unit.
+        value: Best value.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        initial: Value at the start of the last descent.
+        note: "at bound", "not determined: ...", or empty.
+    """
+
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    initial: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The outcome of `fits.fit`.
+
+    Args:
+        model: The fitted device.
+        x0: Initial state of each trace.
+        estimates: Every parameter with its interval.
+        correlations: Pairs of search coordinates whose correlation exceeds 0.5 in magnitude, strongest first.
+        metrics: See `metrics`.
+        statistics: Samples, chi2, reduced chi2, AIC, BIC, evaluations.
+        noise: Weights that were used.
+        traces: The traces fitted.
+        masks: Which samples took part.
+        seed: Seed of the screen.
+    """
+
+    model: Model
+    x0: list[float]
+    estimates: list[Estimate]
+    correlations: list[tuple[str, str, float]]
+    metrics: Mapping[str, float]
+    statistics: Mapping[str, float]
+    noise: Noise
+    traces: list[Trace] = field(repr=False)
+    masks: list[NDArray[np.bool_]] = field(repr=False)
+    seed: int = 0
+
+    def simulate(self) -> list[Trace]:
+        """The fitted device under the voltage of each trace."""
+        out = []
+        for trace, start in zip(self.traces, self.x0, strict=True):
+            x, i = trajectory(self.model, trace.t, trace.v, start)  # type: ignore[arg-type]
+            out.append(Trace(trace.t, trace.v, i, x, {"source": "fit", "model": self.model.name}))
+        return out
+
+    def report(self) -> str:
+        """A table to read: values, intervals, starts, flags, correlations, metrics."""
+        s, m = self.statistics, self.metrics
+        from devicelab.windows import window_name
+
+        lines = [
+            f"model {self.model.name}, window {window_name(self.model.window)}, polarity {self.model.polarity:+d}",
+            f"{len(self.traces)} trace(s), {s['samples']:.0f} samples, noise {100 * self.noise.rel:.2g} % and "
+            f"{self.noise.floor:.3g} A, {s['evaluations']:.0f} evaluations",
+            "",
+            f"{'parameter':<10}{'value':>12}  {'unit':<5} {'95 % interval':^25}  {'start':>10}  note",
+        ]
+        for e in self.estimates:
+            interval = f"{e.low:.4g} .. {e.high:.4g}" if np.isfinite(e.low) else "-"
+            lines.append(
+                f"{e.name:<10}{e.value:>12.5g}  {e.unit:<5} {interval:^25}  {e.initial:>10.3g}  {e.note}".rstrip()
+            )
+        lines += ["", f"chi2/dof {s['redchi']:.4g}   AIC {s['aic']:.1f}   BIC {s['bic']:.1f}"]
+        lines.append(
+            f"NRMSE {100 * m['nrmse']:.2f} %   log10 RMSE {m['log_rmse']:.3f} decades   loop area "
+            f"{100 * m['area_error']:+.1f} %   samples left out (compliance) {100 * m['masked']:.0f} %"
+        )
+        if self.correlations:
+            lines.append("correlations  " + "  ".join(f"{a}~{b} {c:+.2f}" for a, b, c in self.correlations[:6]))
+        if s["redchi"] > 4:
+            lines.append(
+                "chi2/dof is far above 1: the model misses structure in the traces, and the intervals, scaled by it, "
+                "are a lower bound on the uncertainty."
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the samples, as plain types."""
+        return {
+            "format": "devicelab-fit",
+            "version": 1,
+            "devicelab": __version__,
+            "device": describe(self.model),
+            "x0": self.x0,
+            "estimates": [asdict(e) for e in self.estimates],
+            "correlations": [list(entry) for entry in self.correlations],
+            "metrics": dict(self.metrics),
+            "statistics": dict(self.statistics),
+            "noise": asdict(self.noise),
+            "seed": self.seed,
+            "traces": [{k: str(v) for k, v in trace.meta.items()} for trace in self.traces],
+        }
+
+    def to_json(self, path: str | Path | None = None, *, force: bool = False) -> str:
+        """`to_dict` as JSON text; written to `path` if given."""
+        text = json.dumps(_finite(self.to_dict()), indent=2) + "\n"
+        if path is not None:
+            write_text(path, text, force=force)
+        return text
+
+    def parameter_set(self) -> str:
+        """The fitted device as a parameter-set file, to be read by `devicelab.parameter_set(PATH)`."""
+        from devicelab.windows import window_name
+
+        m = self.model
+        files = ", ".join(str(trace.meta.get("file", "a trace")) for trace in self.traces)
+        lines = [f'model = "{m.name}"', f'title = "fit to {files}"', f'source = "devicelab {__version__}"']
+        lines += [f'fitted_to = "{files}"', f"polarity = {m.polarity}"]
+        if hasattr(m, "resistance"):
+            lines.append(f'resistance = "{m.resistance}"')
+        lines += ["", "[window]", f'name = "{window_name(m.window)}"']
+        lines += [f"{name} = {float(value)!r}" for name, value in m.window.values().items()]
+        lines += ["", "[parameters]"]
+        lines += [f"{entry.name} = {float(getattr(m, entry.name))!r} # {entry.unit}" for entry in m.parameters()]
+        return "\n".join(lines) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def metrics(traces: Sequence[Trace], fitted: Sequence[Array], masks: Sequence[Array], noise: Noise) -> dict[str, float]:
+    """How far fitted currents are from measured ones.
+
+    Returns:
+        nrmse: root mean square of the difference over that of the current; log_rmse: that of log10 of the ratio [decades],
+        where both are above three times the noise floor; area_error: relative error of the loop area summed over
+        traces; masked: share of the samples left out. Only samples in the masks count, except for `masked`.
+    """
+    measured = np.concatenate([trace.i[mask] for trace, mask in zip(traces, masks, strict=True)])
+    model = np.concatenate([i[mask] for i, mask in zip(fitted, masks, strict=True)])
+    loud = (np.abs(measured) > 3 * noise.floor) & (measured * model > 0)
+    ratio = np.log10(model[loud] / measured[loud]) if loud.any() else np.array([np.nan])
+    areas = [
+        (loop_area(trace.v[mask], trace.i[mask]), loop_area(trace.v[mask], i[mask]))
+        for trace, i, mask in zip(traces, fitted, masks, strict=True)
+    ]
+    true, mine = (sum(pair) for pair in zip(*areas, strict=True))
+    return {
+        "nrmse": float(np.sqrt(np.mean(np.square(model - measured)) / np.mean(np.square(measured)))),
+        "log_rmse": float(np.sqrt(np.mean(np.square(ratio)))),
+        "area_error": mine / true - 1.0 if true else float("nan"),
+        "masked": 1.0 - measured.size / sum(len(trace) for trace in traces),
+    }
+
+
+def loop_area(v: Array, i: Array) -> float:
+    """Sum of the areas of the two lobes of a loop [W]: the integral of i dv over each sign of the voltage."""
+    step = np.diff(v)
+    mean_i, mean_v = 0.5 * (i[1:] + i[:-1]), 0.5 * (v[1:] + v[:-1])
+    return float(sum(abs((mean_i * step)[sign * mean_v > 0].sum()) for sign in (1, -1)))
