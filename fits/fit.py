@@ -261,12 +261,8 @@ class _Problem:
             if 2 * Z95 * error[worst] < 1.0:
                 break
             axis = axes[active.pop(worst)]
-            out.append(
-                Frozen(
-                    axis.name,
-                    f"interval wider than the range searched, {_undo(axis, axis.low):.3g} to {_undo(axis, axis.high):.3g}",
-                )
-            )
+            searched = f"{_undo(axis, axis.low):.3g} to {_undo(axis, axis.high):.3g}"
+            out.append(Frozen(axis.name, f"interval wider than the range searched, {searched}"))
         return out
 
     def result(self, outcome: Any, frozen: list[Frozen], seed: int) -> FitResult:

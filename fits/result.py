@@ -170,13 +170,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def metrics(traces: Sequence[Trace], fitted: Sequence[Array], masks: Sequence[Array], noise: Noise) -> dict[str, float]:
+def metrics(
+    traces: Sequence[Trace], fitted: Sequence[Array], masks: Sequence[NDArray[np.bool_]], noise: Noise
+) -> dict[str, float]:
     """How far fitted currents are from measured ones.
 
     Returns:
-        nrmse: root mean square of the difference over that of the current; log_rmse: that of log10 of the ratio [decades],
-        where both are above three times the noise floor; area_error: relative error of the loop area summed over
-        traces; masked: share of the samples left out. Only samples in the masks count, except for `masked`.
+        nrmse: root mean square of the difference over that of the current; log_rmse: that of log10 of the ratio
+        [decades], where both are above three times the noise floor; area_error: relative error of the loop area summed
+        over traces; masked: share of the samples left out. Only samples in the masks count, except for `masked`.
     """
     measured = np.concatenate([trace.i[mask] for trace, mask in zip(traces, masks, strict=True)])
     model = np.concatenate([i[mask] for i, mask in zip(fitted, masks, strict=True)])

@@ -124,14 +124,12 @@ class Space:
         """Coordinates [p] of a model and initial states."""
         out = []
         for axis in self.axes:
-            if axis.name.startswith("x0_"):
-                value = x0[int(axis.name[3:])]
-            else:
-                value = getattr(model, axis.name)
+            value = x0[int(axis.name[3:])] if axis.name.startswith("x0_") else getattr(model, axis.name)
             if axis.reference is not None:
                 value = value * float(_unit_speed(model, axis))
             out.append(np.log10(value) if axis.log else value)
-        return np.clip(np.array(out, dtype=float), [a.floor for a in self.axes], [a.ceiling for a in self.axes])
+        low, high = [axis.floor for axis in self.axes], [axis.ceiling for axis in self.axes]
+        return np.asarray(np.clip(np.array(out, dtype=float), low, high))
 
 
 def _unit_speed(model: SeparableModel, axis: Coordinate) -> Any:
