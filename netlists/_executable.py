@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from devicelab.errors import FileFormatError
 
 from ._pool import Reply
-from ._worker import failures, raw_name
+from ._worker import failures, raw_name, real_frequency
 
 PLOT_NAMES = {"operating point": "op", "transient": "tran", "dc transfer": "dc", "ac analysis": "ac", "noise": "noise"}
 """How the library calls the analyses that a raw file names in words."""
@@ -77,7 +77,7 @@ def read_raw(data: bytes) -> list[tuple[str, dict[str, NDArray[Any]]]]:
         table = np.frombuffer(data, dtype=np.float64, count=size // 8, offset=body).reshape(points, -1, width)
         values = table[..., 0] if width == 1 else table[..., 0] + 1j * table[..., 1]
         columns = {name: values[:, index].copy() for index, name in enumerate(variables)}
-        plots.append((_plot_name(header["plotname"], counts), columns))
+        plots.append((_plot_name(header["plotname"], counts), real_frequency(columns)))
         start = body + size
     return plots
 

@@ -117,7 +117,8 @@ class Library:
         voltage, current = self._ng.simulation_type.voltage, self._ng.simulation_type.current
         kinds = {voltage: "v", current: "i"}
         vectors = self._ng.plot(None, plot).items()
-        return {raw_name(name, kinds.get(vector._type)): vector._data for name, vector in vectors if len(vector._data)}
+        data = {raw_name(name, kinds.get(vector._type)): vector._data for name, vector in vectors if len(vector._data)}
+        return real_frequency(data)
 
 
 def _from_handle(user_data: Any) -> Any:
@@ -134,6 +135,13 @@ def raw_name(name: str, kind: str | None) -> str:
     if kind is None or name.startswith(("v(", "i(", "@")) or name.endswith("-sweep"):
         return name
     return f"{kind}({name})"
+
+
+def real_frequency(vectors: dict[str, Any]) -> dict[str, Any]:
+    """The same vectors with a real frequency: ngspice stores a complex one, in raw files with a random second part."""
+    if "frequency" in vectors:
+        vectors["frequency"] = vectors["frequency"].real.copy()
+    return vectors
 
 
 def library_path() -> str:

@@ -209,7 +209,7 @@ class SpiceOps:
             return _call("pow", base, exponent)
         if _is(exponent, 1.0):
             return base
-        base = base.inner or base
+        base = base if base.inner is None else base.inner
         return self.select(base, _call("pow", base, exponent), 0.0)
 
     def select(self, u: Scalar, above: Scalar, below: Scalar) -> Scalar:

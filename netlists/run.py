@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,11 @@ Backend = Literal["auto", "shared", "executable"]
 
 LOG_LINES = 8
 """Lines of ngspice's log that an error message shows."""
+
+TELLING = re.compile(r"error|undefined|unable|unknown|no such|line no|singular|too small|trouble", re.IGNORECASE)
+"""Lines that say what went wrong come first."""
+
+CHATTER = re.compile(r"^(Total|Maximum|Current|Note:|Circuit:|Shared|Text|Stack|Library|Doing)|DRAM|^\s*[*-]+\s*$")
 
 
 class NgspiceError(SpiceError):
@@ -172,10 +178,9 @@ def _missing(reason: str) -> MissingDependencyError:
 
 
 def _error(netlist: str, path: Path | None, reply: Reply) -> NgspiceError:
-    lines = [line.strip() for line in reply.log if line.strip()]
-    telling = [line for line in lines if "error" in line.lower()][:LOG_LINES] or lines[-LOG_LINES:]
-    last = failures(lines)[-1:] + lines[-2:]
-    shown = list(dict.fromkeys([*telling, *last]))  # once each, in order
+    lines = [line.strip() for line in reply.log if line.strip() and not CHATTER.search(line)]
+    telling = [line for line in lines if TELLING.search(line)][:LOG_LINES] or lines[-LOG_LINES:]
+    shown = list(dict.fromkeys([*telling, *failures(lines)[-1:]]))  # once each, in order
     error = NgspiceError(
         reply.reason or "ngspice failed",
         got="\n           ".join(shown) if shown else None,
