@@ -1,1 +1,18 @@
-"""Under construction."""
+"""Crossbar arrays with line resistance, sneak paths and non-linear cells, in torch.
+
+`solve(cells, v_in, wires)` gives the output currents of an m x n array, or of a stack of them, with gradients.
+"""
+
+from .bias import Bias as Bias
+from .cells import Cells as Cells
+from .cells import ModelCells as ModelCells
+from .cells import Ohmic as Ohmic
+from .cells import Sinh as Sinh
+from .config import Config as Config
+from .convert import convert as convert
+from .convert import report as report
+from .engine import solve as solve
+from .linear import effective_conductance as effective_conductance
+from .lut_cells import LutCells as LutCells
+from .solution import Solution as Solution
+from .wires import Wires as Wires

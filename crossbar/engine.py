@@ -1,0 +1,147 @@
+"""Solving an array: which method, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from devicelab.errors import ParameterError, ShapeError, unknown_name
+
+from .bias import Bias, Drive, fit
+from .cells import Cells, Ohmic
+from .floating import Floating
+from .implicit import differentiable
+from .linear import effective_conductance, eliminable
+from .lines import Lines
+from .newton import Circuit, solve_newton
+from .solution import Details, Solution
+from .wires import Wires
+
+METHODS = ("auto", "ideal", "elimination", "newton")
+
+
+@runtime_checkable
+class HasProduct(Protocol):
+    """Cells whose output currents with ideal lines are a few matrix products."""
+
+    def product(self, v_in: Tensor) -> Tensor:
+        """Output currents [A], [*tiles, b, n], for word-line voltages [*tiles, b, m] and grounded bit lines."""
+        ...
+
+
+def solve(
+    cells: Cells, v_in: Tensor | Bias, wires: Wires | None = None, *, rtol: float = 1e-6, method: str = "auto"
+) -> Solution:
+    """Output currents and cell voltages of an array.
+
+    Args:
+        cells: What sits at the crossings, [*tiles, m, n]; decides type and device of the computation.
+        v_in: Word-line voltages [V], [m] or [b, m] or [*tiles, b, m], with bit lines at virtual ground; or a `Bias`.
+        wires: Line resistances; None for ideal lines.
+        rtol: Bound on the relative residual of Kirchhoff's current law (see `Solution.residual`).
+        method: "ideal" (no lines: matrix products), "elimination" (linear cells: the array as one matrix),
+            "newton" (anything), or "auto": ideal without line resistance and floating lines, elimination for `Ohmic`
+            cells driven and sensed at one end, else newton.
+
+    Returns:
+        The solution; `i_out` is positive when it flows into the sense node. For one vector [m] the batch dimension
+        is left out of every result. Differentiable with respect to inputs, cells and wires.
+
+    Raises:
+        ParameterError: If a value is out of bounds or the method cannot solve this array.
+        ShapeError: If the voltages or wires do not fit the cells.
+        ConvergenceError: If the residual stays above `rtol`.
+        LutError: If a cell works outside the voltages of its lookup table.
+    """
+    if not 0 < rtol < 1:
+        raise ParameterError("unusable tolerance rtol", got=rtol, allowed="0 < rtol < 1")
+    wires = wires if wires is not None else Wires()
+    drive = fit(v_in, cells.shape, cells.dtype, cells.device)
+    _check_tiles(drive, cells.shape)
+    chosen = _choose(method, cells, wires, drive)
+    solver: dict[str, Callable[[Cells, Drive, Wires, float], Solution]] = {
+        "ideal": _ideal,
+        "elimination": _elimination,
+        "newton": _newton,
+    }
+    return solver[chosen](cells, drive, wires, rtol)
+
+
+def _check_tiles(drive: Drive, shape: torch.Size) -> None:
+    for v in (drive.v_wl, drive.v_bl):
+        if v is None:
+            continue
+        try:
+            torch.broadcast_shapes(v.shape[:-2], shape[:-2])
+        except RuntimeError:
+            raise ShapeError(
+                "voltages and tiles do not fit", got=tuple(v.shape), allowed=f"tiles {tuple(shape[:-2])}"
+            ) from None
+
+
+def _choose(method: str, cells: Cells, wires: Wires, drive: Drive) -> str:
+    if method not in METHODS:
+        raise unknown_name("method", method, list(METHODS))
+    driven = not bool(drive.floating_wl.any() or drive.floating_bl.any())
+    possible = {
+        "ideal": wires.ideal and driven,
+        "elimination": isinstance(cells, Ohmic) and driven and drive.v_bl is None and eliminable(wires),
+        "newton": True,
+    }
+    if method == "auto":
+        return next(name for name, fits in possible.items() if fits)
+    if not possible[method]:
+        raise ParameterError(
+            f"method {method!r} cannot solve this array",
+            got=f"{type(cells).__name__}, {wires}",
+            allowed="ideal: no line resistance, no floating lines; "
+            "elimination: Ohmic cells, one terminal a line, bit lines at virtual ground",
+            hint='method="newton" or "auto"',
+        )
+    return method
+
+
+def _ideal(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
+    v = _applied(drive.v_wl, drive.v_bl, cells.shape)
+    cells.check(v if drive.v_bl is not None else drive.v_wl)
+    if drive.v_bl is None and isinstance(cells, HasProduct):
+        i_out = cells.product(drive.v_wl)
+    else:
+        i_out = cells.current(v).sum(-2)
+    return Solution(i_out, Details(v, i_out, 0.0, 0), drive.single)
+
+
+def _elimination(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
+    if not isinstance(cells, Ohmic):  # `_choose` saw to it; this tells the type checker
+        raise TypeError(type(cells).__name__)
+    i_out = drive.v_wl @ effective_conductance(cells.g, wires)
+    tight = 1e-12 if cells.dtype == torch.float64 else 1e-7
+    return Solution(i_out, lambda: _details(cells, drive, wires, tight), drive.single)
+
+
+def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
+    details = _details(cells, drive, wires, rtol)
+    return Solution(details.i_out, details, drive.single)
+
+
+def _details(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Details:
+    m, n = cells.shape[-2:]
+    lines = Lines.build(wires, m, n, drive.floating_wl, drive.floating_bl)
+    applied = _applied(drive.v_wl, drive.v_bl, cells.shape).to(torch.float64)
+    floating = Floating(drive.floating_wl, drive.floating_bl)
+    circuit = Circuit(cells, lines, floating, applied, isinstance(cells, Ohmic))
+    with torch.no_grad():
+        state = solve_newton(circuit, rtol)
+    cells.check(state.v)
+    v, i = differentiable(circuit, state.v, rtol)
+    return Details(v.to(cells.dtype), i.sum(-2).to(cells.dtype), state.residual, state.iterations)
+
+
+def _applied(v_wl: Tensor, v_bl: Tensor | None, shape: torch.Size) -> Tensor:
+    """Voltages that the drivers put across the cells [V], [*tiles, b, m, n]."""
+    v = v_wl.unsqueeze(-1) if v_bl is None else v_wl.unsqueeze(-1) - v_bl.unsqueeze(-2)
+    tiles = torch.broadcast_shapes(v.shape[:-3], shape[:-2])
+    return v.expand(*tiles, v.shape[-3], *shape[-2:])

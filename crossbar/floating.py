@@ -1,0 +1,67 @@
+"""Floating lines: unknown potentials, no net current."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Floating:
+    """Which lines float; `weighted` gives the projection that keeps their net current at zero."""
+
+    word: Tensor  # [m] bool
+    bit: Tensor  # [n] bool
+
+    @property
+    def none(self) -> bool:
+        """Whether every line is driven."""
+        return not bool(self.word.any() or self.bit.any())
+
+    def imbalance(self, i: Tensor) -> Tensor:
+        """Largest net current of a floating line [A], [*tiles, b], of cell currents `i` [*tiles, b, m, n]."""
+        if self.none:
+            return torch.zeros(i.shape[:-2], dtype=i.dtype, device=i.device)
+        word, bit = i.sum(-1).abs() * self.word, i.sum(-2).abs() * self.bit
+        return torch.maximum(word.amax(-1), bit.amax(-1))
+
+    def weighted(self, d: Tensor) -> Weights | None:
+        """Projection weighted by the cell conductances `d` [S], [*tiles, b, m, n]; None if no line floats."""
+        return None if self.none else Weights.build(self, d)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """E (E^T D E)^-1 E^T for the indicator E of the floating lines: + on a word line, - on a bit line."""
+
+    floating: Floating
+    factor: Tensor  # [*tiles, b, f, f], Cholesky factor of E^T D E
+
+    @staticmethod
+    def build(floating: Floating, d: Tensor) -> Weights:
+        """The factor for conductances `d`; a line without any conductance keeps its potential."""
+        word, bit = floating.word, floating.bit
+        top = torch.diag_embed(d.sum(-1)[..., word])
+        bottom = torch.diag_embed(d.sum(-2)[..., bit])
+        mutual = -d[..., word, :][..., bit]
+        matrix = torch.cat(
+            [torch.cat([top, mutual], -1), torch.cat([mutual.transpose(-1, -2), bottom], -1)],
+            dim=-2,
+        )
+        diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+        tiny = 1e-14 * diagonal.amax(-1, keepdim=True).clamp_min(1e-300)
+        return Weights(floating, torch.linalg.cholesky(matrix + torch.diag_embed(tiny.expand_as(diagonal))))
+
+    def spread(self, i: Tensor) -> Tensor:
+        """Line potentials [*tiles, b, m, n] whose weighted net currents equal those of `i`."""
+        word, bit = self.floating.word, self.floating.bit
+        net = torch.cat([i.sum(-1)[..., word], -i.sum(-2)[..., bit]], dim=-1)
+        potential = torch.cholesky_solve(net.to(self.factor.dtype).unsqueeze(-1), self.factor).squeeze(-1)
+        potential = potential.to(i.dtype)
+        out = torch.zeros_like(i)
+        count = int(word.sum())
+        out[..., word, :] += potential[..., :count].unsqueeze(-1)
+        out[..., :, bit] -= potential[..., count:].unsqueeze(-2)
+        return out

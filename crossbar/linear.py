@@ -1,0 +1,101 @@
+"""Method b, linear cells with line resistance: the whole array as one matrix, by exact elimination."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from devicelab.errors import ParameterError
+
+from .cells import Ohmic
+from .wires import Wires
+
+
+def effective_conductance(g: Tensor, wires: Wires) -> Tensor:
+    """Conductance matrix of a whole array with its lines, so that i_out = v_in @ G.
+
+    Exact to rounding. Each bit line reduces to the admittance that the word lines see; the word lines form a chain of
+    such blocks, eliminated from the right. No formula divides by a line resistance, so any of them may be zero.
+
+    Args:
+        g: Cell conductances [S], [*tiles, m, n].
+        wires: Line resistances, with one driven end and one sensed end a line.
+
+    Returns:
+        Effective conductances [S], [*tiles, m, n]; row i holds the output currents per volt on word line i.
+
+    Raises:
+        ParameterError: If a conductance is negative or not a number, or a line has other terminals.
+    """
+    if not eliminable(wires):
+        raise ParameterError(
+            "effective_conductance eliminates arrays driven at the left and sensed at the bottom",
+            got=wires,
+            hint="use crossbar.solve, which takes every topology",
+        )
+    Ohmic(g)
+    m, n = g.shape[-2:]
+    word = wires.word_segments(m, n, g)
+    bit = _BitLines(g, wires.bit_segments(m, n, g)[:, 1:])
+    seen = torch.zeros((*g.shape[:-2], m, m), dtype=g.dtype, device=g.device)
+    outputs = seen[..., :0]  # current of each bit line already passed, per volt on each word line, [..., m, columns]
+    uniform = word.shape[0] == 1
+    for j in reversed(range(n)):
+        admittance, transfer = bit.column(j)
+        seen = admittance + seen
+        outputs = torch.cat([transfer.unsqueeze(-1), outputs], dim=-1)
+        solved = _behind(word[:, j], seen, torch.cat([seen, outputs], dim=-1), uniform)
+        seen, outputs = solved[..., :m], solved[..., m:]
+    return outputs
+
+
+def eliminable(wires: Wires) -> bool:
+    """Whether each line has just its first terminal, so that `effective_conductance` applies."""
+    ends = (torch.as_tensor(r).isinf() for r in (wires.r_source_right, wires.r_sense_top))
+    starts = (torch.as_tensor(r).isinf() for r in (wires.r_source, wires.r_sense))
+    return all(bool(end.all()) for end in ends) and not any(bool(start.any()) for start in starts)
+
+
+def _behind(r: Tensor, seen: Tensor, rhs: Tensor, uniform: bool) -> Tensor:
+    """(1 + A R)^-1 rhs: a block A of word lines as seen through one more segment of resistances `r` [m or 1]."""
+    eye = torch.eye(seen.shape[-1], dtype=seen.dtype, device=seen.device)
+    if uniform:
+        factor = torch.linalg.cholesky(eye + r * seen)
+        behind: Tensor = torch.cholesky_solve(rhs, factor)
+    else:
+        behind = torch.linalg.solve(eye + seen * r, rhs)
+    return behind
+
+
+class _BitLines:
+    """Every bit line as a ladder: ground - r_sense - node m - 1 - ... - node 0, with a cell at each node."""
+
+    def __init__(self, g: Tensor, after: Tensor) -> None:
+        m = g.shape[-2]
+        r = after.T  # [m, n or 1]: resistance below each node
+        self.g = g
+        above: list[Tensor] = [torch.zeros_like(g[..., 0, :])]  # admittance looking up, without the node's own cell
+        for k in range(m - 1):
+            node = above[-1] + g[..., k, :]
+            above.append(node / (1 + r[k] * node))
+        below: list[Tensor] = [r[m - 1].expand_as(above[0])]  # resistance looking down
+        for k in reversed(range(m - 1)):
+            lower = below[-1]
+            below.append(r[k] + lower / (1 + g[..., k + 1, :] * lower))
+        self.above = torch.stack(above, dim=-2)
+        z = self.below = torch.stack(below[::-1], dim=-2)
+        self.through = 1 / (1 + z * (self.above + g))
+        # voltage of a node relative to the last one when the current enters below both, as a logarithm
+        steps = torch.log1p(r[: m - 1] * (self.above + g)[..., : m - 1, :])
+        self.rise = torch.cat([torch.zeros_like(g[..., :1, :]), steps.cumsum(-2)], dim=-2)
+        # share of the current at each node that reaches the sense node
+        passed = torch.log1p(g * z)
+        self.share = self.through * torch.exp(passed.cumsum(-2) - passed.sum(-2, keepdim=True))
+
+    def column(self, j: int) -> tuple[Tensor, Tensor]:
+        """Admittance matrix [..., m, m] that the word lines see at bit line j, and its sensed currents [..., m]."""
+        g, z, through, rise = (a[..., j] for a in (self.g, self.below, self.through, self.rise))
+        ratio = torch.exp(rise.unsqueeze(-1) - rise.unsqueeze(-2)).triu(1)  # node i against node k > i, below 1
+        mutual = -g.unsqueeze(-1) * ratio * (z * through * g).unsqueeze(-2)
+        own = g * (1 + z * self.above[..., j]) * through
+        return mutual + mutual.transpose(-1, -2) + torch.diag_embed(own), g * self.share[..., j]

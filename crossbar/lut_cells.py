@@ -1,0 +1,190 @@
+"""Cells that follow a lookup table I(v, x): cubic in voltage, linear in state, at low rank."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from devicelab.errors import LutError
+
+from .cells import _Tensors, per_cell
+
+
+class Table(Protocol):
+    """What `LutCells` reads of a lookup table (`devicelab.Lut` has it)."""
+
+    @property
+    def voltage(self) -> Any:
+        """Increasing voltages, 0 among them [V], [k]."""
+        ...
+
+    @property
+    def state(self) -> Any:
+        """Increasing states within [0, 1], [s]."""
+        ...
+
+    @property
+    def table(self) -> Any:
+        """Currents [A], [s, k]; rising with voltage, 0 at 0 V."""
+        ...
+
+    @property
+    def slope(self) -> Any:
+        """Derivatives of `table` with respect to voltage [S], [s, k]."""
+        ...
+
+
+class LutCells(_Tensors):
+    """Cells that follow a lookup table at fixed states.
+
+    I(v, x) = sum over r of a_r(x) phi_r(v): the states' rows, each scaled to its largest current, have a singular value
+    decomposition of which `rank` terms are kept. Each phi_r is a cubic Hermite polynomial on the table's voltages, each
+    a_r linear between the table's states, so the sum is the table's own interpolation. Beyond the last voltage an
+    iterate continues linearly, but a solution that ends there is refused.
+
+    Args:
+        lut: The table, e.g. a `devicelab.Lut`. If `lut.table` is a tensor that requires gradients, all rows are kept
+            and gradients reach them.
+        x: State of every cell, 0 to 1, [*tiles, m, n].
+        tolerance: Largest error of the truncated sum, relative to the largest current of a state's row.
+
+    Raises:
+        LutError: If the table is not finite, not zero at 0 V, or falls with voltage, or has no such state.
+        ParameterError: If a state is outside [0, 1].
+    """
+
+    def __init__(self, lut: Table, x: Tensor, *, tolerance: float = 1e-9) -> None:
+        self.x = self._per_cell = per_cell("state x", x, low=0.0, high=1.0, unit="")
+        self.lut = lut
+        self._nodes = self._float64(lut.voltage)
+        self._states = self._float64(lut.state)
+        _check(lut)
+        if bool((self.x.detach() < self._states[0]).any() or (self.x.detach() > self._states[-1]).any()):
+            raise LutError(
+                "states outside the lookup table",
+                got=f"{self.x.min().item():.4g} to {self.x.max().item():.4g}",
+                allowed=f"{self._states[0].item():.4g} to {self._states[-1].item():.4g}",
+            )
+        if isinstance(lut.table, Tensor) and lut.table.requires_grad:
+            basis = self._float64(lut.table), self._float64(lut.slope)
+            self._factors = self._float64(np.eye(len(self._states)))
+        else:
+            factors, value, slope = _low_rank(lut, tolerance)
+            self._factors = self._float64(factors)
+            basis = self._float64(value), self._float64(slope)
+        self._pieces = _hermite(self._nodes, *basis)
+
+    def _float64(self, values: Any) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float64, device=self.device)
+
+    @property
+    def rank(self) -> int:
+        """Number of terms in the sum over products of a function of state and a function of voltage."""
+        return int(self._factors.shape[1])
+
+    def amplitudes(self) -> Tensor:
+        """a_r(x) of every cell, [rank, *tiles, m, n]."""
+        x = self.x.to(torch.float64)
+        low = (torch.searchsorted(self._states, x.detach(), right=True) - 1).clamp(0, len(self._states) - 2)
+        t = (x - self._states[low]) / (self._states[low + 1] - self._states[low])
+        rows = self._factors.T
+        amplitudes: Tensor = rows[:, low] * (1 - t) + rows[:, low + 1] * t
+        return amplitudes
+
+    def current(self, v: Tensor) -> Tensor:
+        """The table's current [A]."""
+        return self._evaluate(v, conductance=False)[0]
+
+    def current_and_conductance(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The table's current [A] and slope [S]."""
+        return self._evaluate(v, conductance=True)
+
+    def _evaluate(self, v: Tensor, *, conductance: bool) -> tuple[Tensor, Tensor]:
+        inside = v.clamp(self._nodes[0].item(), self._nodes[-1].item())
+        low, t, step = self._locate(inside)
+        beyond = v - inside
+        i, g = torch.zeros_like(v), torch.zeros_like(v)
+        for amplitude, pieces in zip(self.amplitudes().to(v.dtype), self._pieces.to(v.dtype), strict=True):
+            c = pieces[:, low]
+            slope = (c[1] + t * (2 * c[2] + 3 * t * c[3])) / step
+            a = amplitude.unsqueeze(-3)
+            i = i + a * (_cubic(c, t) + beyond * slope)
+            if conductance:
+                g = g + a * slope
+        return i, g
+
+    def _locate(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Interval of each voltage, position within it (0 to 1), and its width [V]."""
+        nodes = self._nodes.to(v.dtype)
+        low = (torch.searchsorted(nodes, v.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
+        step = (nodes[1:] - nodes[:-1])[low]
+        return low, (v - nodes[low]) / step, step
+
+    def product(self, v_in: Tensor) -> Tensor:
+        """Output currents with ideal lines [A], [*tiles, b, n]: one matrix product for each rank."""
+        low, t, _ = self._locate(v_in.to(torch.float64))
+        out: Tensor = sum(
+            _cubic(pieces[:, low], t) @ amplitude
+            for amplitude, pieces in zip(self.amplitudes(), self._pieces, strict=True)
+        )
+        return out.to(self.dtype)
+
+    def check(self, v: Tensor) -> None:
+        """Refuse a solution with cells beyond the table.
+
+        Raises:
+            LutError: With the range of voltages that the table would need.
+        """
+        low, high = self._nodes[0].item(), self._nodes[-1].item()
+        margin = 1e-9 * (high - low)
+        if v.min().item() < low - margin or v.max().item() > high + margin:
+            raise LutError(
+                "cells work outside the voltages of the lookup table",
+                got=f"{v.min().item():.4g} to {v.max().item():.4g} V",
+                allowed=f"{low:.4g} to {high:.4g} V",
+                hint="make the table for the range that was got, or lower the input voltages",
+            )
+
+
+def _check(lut: Table) -> None:
+    voltage, table = (torch.as_tensor(a).detach().cpu() for a in (lut.voltage, lut.table))
+    slope = torch.as_tensor(lut.slope).detach().cpu()
+    if not bool(table.isfinite().all() and slope.isfinite().all()):
+        raise LutError("the lookup table holds values that are not finite")
+    if not bool((voltage == 0).any()) or bool(table[:, voltage == 0].any()):
+        raise LutError("the lookup table is not zero at 0 V", hint="a passive cell carries no current at 0 V")
+    if bool((table.diff(dim=1) < 0).any()) or bool((slope < 0).any()):
+        raise LutError(
+            "the current of the lookup table falls with voltage",
+            allowed="current that rises with voltage in every state",
+            hint="smooth the table, or cut its voltage range before the fall",
+        )
+
+
+def _low_rank(lut: Table, tolerance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Factors [s, r] and basis values and slopes [r, k] of a table, with the fewest terms within `tolerance`."""
+    voltage, table, slope = (np.asarray(a, dtype=np.float64) for a in (lut.voltage, lut.table, lut.slope))
+    scale = np.abs(table).max(axis=1, keepdims=True)
+    scale[scale == 0] = 1.0
+    per_node = np.gradient(voltage)  # turns slopes into currents of the same size
+    u, s, vt = np.linalg.svd(np.hstack([table, slope * per_node]) / scale, full_matrices=False)
+    # every entry of the remainder is below the sum of the dropped singular values
+    rank = max(1, int(np.sum(np.cumsum(s[::-1])[::-1] > tolerance)))
+    value, scaled_slope = np.split(vt[:rank], 2, axis=1)
+    value[:, voltage == 0] = 0.0
+    return scale * u[:, :rank] * s[:rank], value, scaled_slope / per_node
+
+
+def _cubic(c: Tensor, t: Tensor) -> Tensor:
+    return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
+
+
+def _hermite(nodes: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    """Coefficients of the cubic in t = (v - v_k) / h on every interval, [r, 4, k - 1]."""
+    h = nodes[1:] - nodes[:-1]
+    y0, y1 = value[:, :-1], value[:, 1:]
+    s0, s1 = h * slope[:, :-1], h * slope[:, 1:]
+    return torch.stack([y0, s0, 3 * (y1 - y0) - 2 * s0 - s1, 2 * (y0 - y1) + s0 + s1], dim=1)
