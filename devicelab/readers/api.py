@@ -11,6 +11,9 @@ from ..tracefile import read_hdf5, read_own_csv
 from .assemble import table_of, traces_of
 from .choice import Job
 from .delimited import read_blocks
+from .easyexpert import read_easyexpert
+from .lvm import read_lvm
+from .mdm import read_mdm
 from .options import Options, ReadOptions
 from .profile import Profile, choose_profile
 from .source import Source, open_source
@@ -102,10 +105,19 @@ def _open(path: str | Path, given: ReadOptions) -> tuple[Source, Profile, Option
 
 
 def _blocks(source: Source, profile: Profile) -> list[Block]:
-    if source.kind in {"xlsx", "xls"} and profile.reader != "workbook":
+    """What the file holds, by the reader that the profile names."""
+    name = source.path.name
+    is_workbook = source.kind in {"xlsx", "xls"}
+    if is_workbook != (profile.reader == "workbook"):
         raise ParameterError(
-            f"profile {profile.name} does not read workbooks", got=source.path.name, allowed='reader = "workbook"'
+            f"profile {profile.name} does not read this kind of file",
+            got=f"{name}, which is {source.kind}",
+            allowed="workbooks" if profile.reader == "workbook" else "text",
+            hint="leave profile out to detect it",
         )
-    if profile.reader == "workbook":
+    if is_workbook:
         return read_workbook(source)
-    return read_blocks(source.text, source.path.name, profile.layout)
+    readers = {"easyexpert": read_easyexpert, "mdm": read_mdm, "lvm": read_lvm}
+    if profile.reader in readers:
+        return readers[profile.reader](source.text, name)
+    return read_blocks(source.text, name, profile.layout)

@@ -82,22 +82,27 @@ def pieces(block: Block, choice: Choice, job: Job) -> Iterator[tuple[NDArray[np.
     """Row indices of each trace in a block, with what tells it from the others."""
     rows = _used_rows(block, choice)
     how = job.options.split or job.profile.split
+    if how == "none":
+        yield rows, {}
+        return
     if how == "time" and choice.t is not None:
         starts = np.flatnonzero(np.diff(choice.t.values[rows]) < 0) + 1
         for k, part in enumerate(np.split(rows, starts)):
             yield part, {"cycle": k + 1}
         return
-    column, key = choice.cycle, "cycle"
-    if how not in {"", "none", "time"}:
-        column = block.columns[find_column(block, how, "split", job.name)]
-        key = column.name
-    if column is None or how == "none" or not np.isfinite(column.values[rows]).all():
+    columns = {"cycle": choice.cycle} if choice.cycle is not None else {}
+    if how not in {"", "time"}:
+        wanted = (how,) if isinstance(how, str) else how
+        found = [block.columns[find_column(block, name, "split", job.name)] for name in wanted]
+        columns = {column.name: column for column in found}
+    values = np.array([column.values[rows] for column in columns.values()])
+    if not columns or not np.isfinite(values).all():
         yield rows, {}
         return
-    values = column.values[rows]
-    _, first = np.unique(values, return_index=True)
-    for value in values[np.sort(first)]:
-        yield rows[values == value], {key: int(value) if float(value).is_integer() else float(value)}
+    _, first, group = np.unique(values, axis=1, return_index=True, return_inverse=True)
+    for k in np.argsort(first):
+        level = values[:, first[k]].tolist()
+        yield rows[group == k], {n: int(x) if x.is_integer() else x for n, x in zip(columns, level, strict=True)}
 
 
 def _used_rows(block: Block, choice: Choice) -> NDArray[np.int64]:
@@ -134,7 +139,7 @@ def _trace(block: Block, rows: NDArray[np.int64], found: dict[str, Any], choice:
     if bad.any():
         meta["rows_dropped"] = int(bad.sum())
     if choice.note:
-        meta["shunt"] = choice.note
+        meta["derived"] = choice.note
     if "t" in signals and choice.t is not None and choice.t.origin:
         meta["start"] = choice.t.origin
     if choice.v.name in block.compliance:

@@ -54,13 +54,15 @@ class Choice:
 def choose(block: Block, job: Job) -> Choice:
     """The columns of `block` that make a trace."""
     asked = {**job.profile.columns, **job.options.columns}
-    roles = _roles(block, asked, {**job.profile.units, **job.options.units}, job.name)
+    roles = _roles(block, asked, job)
     index = {role: find_column(block, asked[role], role, job.name) for role in asked}
     shunt = job.options.shunt or job.profile.shunt
     if "v" not in index or "i" not in index:
         pair = _pair(block, roles, index)
         if pair is None and shunt and "i" not in index:
             return _shunted(block, roles, shunt, index, job.name)
+        if pair is None and job.profile.resistance and "v" in index:
+            return _over_resistance(block, roles, index, job)
         if pair is None:
             raise _no_pair(block, roles, job.name)
         index["v"], index["i"] = pair
@@ -72,31 +74,36 @@ def choose(block: Block, job: Job) -> Choice:
     return Choice(chosen["v"], chosen["i"], chosen.get("t"), chosen.get("cycle"))
 
 
-def _roles(block: Block, asked: Mapping[str, str | int], units: Mapping[str, str], name: str) -> list[Role]:
-    """What each column is; the columns that someone named, and stated units, are not guessed at."""
-    said = {find_column(block, what, role, name): role for role, what in asked.items()}
+def _roles(block: Block, asked: Mapping[str, str | int], job: Job) -> list[Role]:
+    """What each column is; columns that someone named are not guessed at.
+
+    A unit that the caller states wins over the file, and the file over the profile.
+    """
+    said = {find_column(block, what, role, job.name): role for role, what in asked.items()}
+    told, usual = job.options.units, job.profile.units
     roles = []
     for k, column in enumerate(block.columns):
-        role = said.get(k, "")
-        if role in units:
-            column = replace(column, unit=None)
-        if role:
-            text = units.get(role, column.unit)
+        if k in said:
+            role = said[k]
+            text = told.get(role) or column.unit or usual.get(role)
             unit = require_unit(text, f"column {column.name!r}") if text and role in SI else None
-            if unit is not None and unit.si != SI[role]:
-                raise FileFormatError(
-                    f"column {column.name!r} is no {role}",
-                    got=f"unit {text!r}",
-                    allowed=f"a unit of {SI[role]}",
-                    hint=f"state it: units={{{role!r}: {SI[role]!r}}}",
-                )
             roles.append(Role(role, unit, "", 0))
         else:
             guess = describe(column)
-            if guess.kind in units:
-                guess = replace(guess, unit=require_unit(units[guess.kind], f"units[{guess.kind!r}]"))
-            roles.append(guess)
+            text = told.get(guess.kind) or (None if guess.unit else usual.get(guess.kind))
+            roles.append(replace(guess, unit=require_unit(text, f"column {column.name!r}")) if text else guess)
+        _check_unit(roles[-1], column)
     return roles
+
+
+def _check_unit(role: Role, column: Column) -> None:
+    if role.kind in SI and role.unit is not None and role.unit.si != SI[role.kind]:
+        raise FileFormatError(
+            f"column {column.name!r} is no {role.kind}",
+            got=f"unit {role.unit.text!r}",
+            allowed=f"a unit of {SI[role.kind]}",
+            hint=f"state it: units={{{role.kind!r}: {SI[role.kind]!r}}}",
+        )
 
 
 def find_column(block: Block, what: str | int, role: str, name: str) -> int:
@@ -170,8 +177,11 @@ def _scaled(column: Column, role: Role, kind: str) -> Column:
 
 
 def _shunted(block: Block, roles: list[Role], shunt: float, index: Mapping[str, int], name: str) -> Choice:
-    """Current from the voltage over a series resistor, the device having the rest of the applied voltage."""
-    volts = sorted(best(block.columns, roles, "v"))
+    """Current from the voltage over a series resistor, the device having the rest of the applied voltage.
+
+    The applied voltage is the first one in the file, unless the caller names it as `v`.
+    """
+    volts = sorted(best(block.columns, roles, "v"), key=lambda k: (k != index.get("v"), k))
     if len(volts) < 2:
         raise _no_pair(block, roles, name)
     applied, over = (_scaled(block.columns[k], roles[k], "v") for k in volts[:2])
@@ -184,3 +194,13 @@ def _shunted(block: Block, roles: list[Role], shunt: float, index: Mapping[str, 
         None,
         note,
     )
+
+
+def _over_resistance(block: Block, roles: list[Role], index: Mapping[str, int], job: Job) -> Choice:
+    """Current from a read voltage and the resistance the instrument worked out of it."""
+    v = _scaled(block.columns[index["v"]], roles[index["v"]], "v")
+    r = _scaled(block.columns[k := find_column(block, job.profile.resistance, "r", job.name)], roles[k], "r")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        i = v.values / r.values
+    t = None if "t" not in index else _scaled(block.columns[index["t"]], roles[index["t"]], "t")
+    return Choice(v, Column(r.name, "A (from the resistance)", i, r.text), t, None, f"i = {v.name!r} / {r.name!r}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileFormatError
-from .cells import clean, is_missing, numeric_share, to_column
+from .cells import clean, is_missing, is_number, numeric_share, to_column
 from .profile import Layout
 from .table import Block
 from .units import parse_unit, split_unit
@@ -51,8 +51,10 @@ class Dialect:
         return [clean(cell) for cell in text.split(self.delimiter)]
 
     def is_data(self, text: str) -> bool:
-        """Whether a line holds at least as many numbers as words."""
-        return numeric_share(self.split(text), self.decimal) >= 0.5
+        """Whether a line holds more numbers than words, or as many and a number first."""
+        cells = self.split(text)
+        share = numeric_share(cells, self.decimal)
+        return share > 0.5 or (share == 0.5 and is_number(cells[0], self.decimal))
 
 
 def read_blocks(text: str, name: str, layout: Layout) -> list[Block]:
@@ -178,8 +180,11 @@ def _fit(text: str, width: int, dialect: Dialect) -> list[str] | None:
 
 def _block(above: list[Line], data: list[Line], dialect: Dialect, layout: Layout, name: str) -> Block:
     numbers, columns = _columns(data, dialect)
-    heads = [] if layout.header == "none" else _header_cells(above, len(columns), dialect)
-    heads = [list(layout.names)] if len(layout.names) == len(columns) else heads
+    heads: list[list[str]] = []
+    if len(layout.names) == len(columns):
+        heads = [list(layout.names)]
+    elif layout.header != "none":
+        heads, columns = _fit_header(above, columns, dialect)
     names, units = name_columns(heads, len(columns))
     while len(columns) > 1 and not names[-1] and _is_blank(columns[-1]):
         columns, names, units = columns[:-1], names[:-1], units[:-1]
@@ -198,6 +203,19 @@ def _block(above: list[Line], data: list[Line], dialect: Dialect, layout: Layout
     if cycle := next((found for line in above if (found := NEW_PIECE.search(line.text))), None):
         meta["cycle" if cycle[1].lower() in {"cycle", "loop"} else cycle[1].lower()] = int(cycle[2])
     return Block(built, numbers, named, meta)
+
+
+def _fit_header(above: list[Line], columns: list[Any], dialect: Dialect) -> tuple[list[list[str]], list[Any]]:
+    """Header rows and columns of one width: blank columns at the end come and go, in the header or in the data."""
+    said = len(columns)
+    while said > 1 and _is_blank(columns[said - 1]):
+        said -= 1
+    stated = len(dialect.split(COMMENT.sub("", above[-1].text))) if above else 0
+    for width in dict.fromkeys([len(columns), said, max(stated, len(columns))]):
+        if heads := _header_cells(above, width, dialect):
+            blank = [""] * len(columns[0])
+            return heads, columns[:width] + [blank] * (width - len(columns))
+    return [], columns
 
 
 def _columns(data: list[Line], dialect: Dialect) -> tuple[NDArray[np.int64], list[Any]]:
@@ -237,5 +255,6 @@ def name_columns(heads: list[list[str]], width: int) -> tuple[list[str], list[st
     names = [name for name, _ in parted]
     units = [own or below for (_, own), below in zip(parted, units, strict=True)]
     if len(heads) > 1 and any(a == b for a, b in pairwise(sorted(names)) if a):
-        names = [f"{group}.{name}" if group else name for group, name in zip(heads[-2], names, strict=True)]
+        groups = ["" if is_missing(group) else f"{group}." for group in heads[-2]]
+        names = [group + name for group, name in zip(groups, names, strict=True)]
     return names, units

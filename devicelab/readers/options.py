@@ -20,7 +20,7 @@ class ReadOptions(TypedDict, total=False):
     rate: float | None
     duration: float | None
     shunt: float | None
-    split: str
+    split: str | tuple[str, ...]
     drop_nan: bool
 
 
@@ -35,7 +35,8 @@ class Options:
         rate: Samples per second [1/s]; time is then uniform.
         duration: Time from the first to the last sample of each trace [s]; time is then uniform.
         shunt: Resistance [ohm] over which the second voltage was measured; the device current follows from it.
-        split: Column whose value parts the rows into traces, `time` to part where the clock restarts, or `none`.
+        split: Column (or several) whose value parts the rows into traces, `time` to part where the clock restarts, or
+            `none`.
         drop_nan: Leave out rows without a number in place of refusing the file.
     """
 
@@ -45,7 +46,7 @@ class Options:
     rate: float | None = None
     duration: float | None = None
     shunt: float | None = None
-    split: str = ""
+    split: str | tuple[str, ...] = ""
     drop_nan: bool = False
 
     @staticmethod

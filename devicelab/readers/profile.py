@@ -28,12 +28,14 @@ class Detect:
         head: Regular expression to find in the first 8192 characters.
         path: Regular expression to find in the path, written with `/`; its named groups become metadata.
         kind: `text`, `xlsx` or `xls`.
+        sheets: Names of sheets that the workbook has.
         priority: The highest priority among the profiles that apply wins.
     """
 
     head: str = ""
     path: str = ""
     kind: tuple[str, ...] = ()
+    sheets: tuple[str, ...] = ()
     priority: int = 0
 
 
@@ -68,7 +70,8 @@ class Profile:
         layout: Rows and cells.
         columns: Role (`v`, `i`, `t`, `cycle`) to column name, regular expression, or number counted from 1.
         units: Role to unit, where the file does not say.
-        split: Column that parts the rows into traces, `time` to part where the clock restarts, or empty.
+        split: Columns that part the rows into traces, `time` to part where the clock restarts, or empty.
+        resistance: Column of resistance [ohm] from which the current follows as v / r, when current is missing.
         shunt: Resistance [ohm] over which the second voltage was measured, when current was.
         periods: Periods of the drive in a trace, for time from a `frequency` [Hz] that the path or the head gives.
         extract: Metadata name to a regular expression with one group, searched in the head.
@@ -83,7 +86,8 @@ class Profile:
     layout: Layout = Layout()
     columns: Mapping[str, str | int] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
-    split: str = ""
+    split: str | tuple[str, ...] = ""
+    resistance: str = ""
     shunt: float | None = None
     periods: float | None = None
     extract: Mapping[str, str] = field(default_factory=dict)
@@ -99,10 +103,15 @@ class Profile:
             why.append(f"it is {source.kind}")
         elif source.kind != "text":
             return ""
-        if rule.path:
-            if not re.search(rule.path, source.path.absolute().as_posix()):
+        if rule.sheets:
+            if not set(rule.sheets) <= set(source.sheets):
                 return ""
-            why.append(f"its path matches {rule.path!r}")
+            why.append(f"it has the sheet {' and '.join(rule.sheets)}")
+        if rule.path:
+            found = re.search(rule.path, source.path.absolute().as_posix())
+            if not found:
+                return ""
+            why.append(f"its path ends in {found[0]!r}")
         if rule.head:
             found = re.search(rule.head, source.head, re.MULTILINE)
             if not found:
@@ -161,6 +170,8 @@ def parse_profile(content: str, name: str, origin: str) -> Profile:
             _known_keys(given[part], kind, f"key of [{part}] in profile {name}")
             keys: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given[part].items()}
             given[part] = kind(**keys)
+    if isinstance(given.get("split"), list):
+        given["split"] = tuple(given["split"])
     given.pop("origin", None)
     profile = Profile(**{"name": name, **given}, origin=origin)
     if profile.reader not in READERS:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import python_calamine as calamine
+
 from ..errors import FileFormatError
 
 MAX_UNPACKED = 2**30
@@ -51,6 +53,16 @@ class Source:
     def text(self) -> str:
         """The text of the file, without a byte order mark."""
         return self.decoded[0]
+
+    @cached_property
+    def sheets(self) -> tuple[str, ...]:
+        """Names of the sheets of a workbook; empty for any other file, and for a damaged one."""
+        if self.kind not in {"xlsx", "xls"}:
+            return ()
+        try:
+            return tuple(calamine.load_workbook(io.BytesIO(self.data)).sheet_names)
+        except (calamine.CalamineError, OSError, ValueError):
+            return ()
 
     @cached_property
     def head(self) -> str:

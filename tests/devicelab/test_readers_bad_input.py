@@ -59,7 +59,7 @@ def test_bad_file_is_refused_with_what_got_and_allowed(case: str, tmp_path: Path
 
 def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "sweep_1.csv")
-    with pytest.raises(FileFormatError, match="did you mean sweep_1.csv"):
+    with pytest.raises(FileFormatError, match=r"did you mean sweep_1\.csv"):
         read_traces(tmp_path / "sweep_l.csv")
 
 

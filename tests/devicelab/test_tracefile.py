@@ -90,9 +90,14 @@ def test_existing_file_is_replaced_only_by_force(suffix: str, tmp_path: Path) ->
 def test_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", some_trace(1))
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match="power cut"), atomic_write(path, force=True) as part:
-        part.write_text("half")
-        raise RuntimeError("power cut")
+
+    def cut_off() -> None:
+        with atomic_write(path, force=True) as part:
+            part.write_text("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        cut_off()
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.csv"]
 
