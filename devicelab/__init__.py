@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .drive import Drive, pulses, sine, triangle
 from .errors import DevicelabError
+from .lut import Lut
 from .models import MODELS, VTEAM, LinearIonDrift, Model
 from .parameter_sets import parameter_set, parameter_sets
 from .simulation import simulate
@@ -21,6 +22,7 @@ __all__ = [
     "Drive",
     "Joglekar",
     "LinearIonDrift",
+    "Lut",
     "Model",
     "NoWindow",
     "Prodromakis",
