@@ -6,6 +6,7 @@ Nothing here imports PySpice; the worker processes do.
 from __future__ import annotations
 
 from .bench import Settings, bench
+from .conformance import conformance
 from .crossbar import crossbar
 from .run import NgspiceError, Vectors, available, ngspice_version, run, run_all, run_many
 from .simulation import simulate
@@ -17,6 +18,7 @@ __all__ = [
     "Vectors",
     "available",
     "bench",
+    "conformance",
     "crossbar",
     "instance_parameters",
     "ngspice_version",
