@@ -49,9 +49,9 @@ def run_executable(netlist: str, timeout: float) -> Reply:
         except subprocess.TimeoutExpired:
             return Reply(ok=False, reason=f"ngspice took longer than {timeout:g} s")
         log = (done.stdout + done.stderr).decode(errors="replace").splitlines()
-        plots = read_raw(raw.read_bytes()) if raw.exists() else []
-    ok = bool(plots) and not failures(log)  # the exit status is 1 for a mere warning in some versions
-    return Reply(ok=ok, log=log, plots=plots)
+        # not the exit status: in some versions it is 1 for a mere warning
+        plots = read_raw(raw.read_bytes()) if raw.exists() and not failures(log) else []
+    return Reply(ok=bool(plots), log=log, plots=plots)
 
 
 def read_raw(data: bytes) -> list[tuple[str, dict[str, NDArray[Any]]]]:

@@ -181,8 +181,9 @@ def _error(netlist: str, path: Path | None, reply: Reply) -> NgspiceError:
     lines = [line.strip() for line in reply.log if line.strip() and not CHATTER.search(line)]
     telling = [line for line in lines if TELLING.search(line)][:LOG_LINES] or lines[-LOG_LINES:]
     shown = list(dict.fromkeys([*telling, *failures(lines)[-1:]]))  # once each, in order
+    idle = not reply.reason and not reply.plots and set(failures(lines)) <= {"run simulation not started"}
     error = NgspiceError(
-        reply.reason or "ngspice failed",
+        "the netlist asks for no analysis" if idle else reply.reason or "ngspice failed",
         got="\n           ".join(shown) if shown else None,
         hint=f"look at {path}"
         if path

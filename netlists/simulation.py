@@ -69,4 +69,5 @@ def simulate(
         "max_step": settings.step(drive),
         "v_applied": result["v(a)"][keep],
     }
+    x = np.clip(x, 0.0, 1.0)  # Newton's method leaves 1e-9 beyond the bound
     return Trace(t=time[keep] + drive.t[0], v=v, i=-i, x=x, meta=meta)
