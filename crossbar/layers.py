@@ -36,7 +36,7 @@ class ArrayLayer(nn.Module):
             peak = self.input_range
             inputs = inputs.clamp(-peak, peak)
         scale = self.matrix.config.v_read / torch.where(peak > 0, peak, torch.ones_like(peak))
-        out = self.matrix(inputs * scale) / scale
+        out: Tensor = self.matrix(inputs * scale) / scale
         return out if self.bias is None else out + self.bias
 
 

@@ -87,7 +87,7 @@ class Lut:
         self._check_range("state", x, self.state, "1")
         k = (np.searchsorted(self.state, x, side="right") - 1).clip(0, self.state.size - 2)
         weight = (x - self.state[k]) / (self.state[k + 1] - self.state[k])
-        return (1.0 - weight) * self._row(k, v) + weight * self._row(k + 1, v)
+        return np.asarray((1.0 - weight) * self._row(k, v) + weight * self._row(k + 1, v))
 
     def _row(self, row: NDArray[np.intp], v: Array) -> Array:
         """The cubic Hermite of one state row at each voltage."""
@@ -96,7 +96,7 @@ class Lut:
         u = (v - self.voltage[c]) / h
         y0, y1 = self.table[row, c], self.table[row, c + 1]
         m0, m1 = h * self.slope[row, c], h * self.slope[row, c + 1]
-        return y0 + u * (m0 + u * (3.0 * (y1 - y0) - 2.0 * m0 - m1 + u * (2.0 * (y0 - y1) + m0 + m1)))
+        return np.asarray(y0 + u * (m0 + u * (3.0 * (y1 - y0) - 2.0 * m0 - m1 + u * (2.0 * (y0 - y1) + m0 + m1))))
 
     def conductance_range(self, v_read: float) -> tuple[float, float]:
         """Smallest and largest conductance I / V [S] at a read voltage [V]."""
@@ -344,4 +344,4 @@ def _between(grid: Array) -> Array:
 
 def _sample(model: Model, voltage: Array, state: Array) -> Array:
     table = np.broadcast_to(model.current(voltage[None, :], state[:, None]), (state.size, voltage.size))
-    return np.asarray(table, dtype=np.float64)
+    return np.array(table, dtype=np.float64)  # a copy: the broadcast is read-only

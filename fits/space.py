@@ -155,7 +155,7 @@ def _axis(model: SeparableModel, entry: Parameter, extent: Extent) -> Coordinate
     if entry.role == "threshold":
         top = v_minus if entry.high <= 0 else v_plus
         top = top if top > 0.05 * v_max else v_max
-        ends = (0.03 * top, 0.97 * top, 1e-3 * top, 0.999 * top)
+        ends = (0.03 * top, 0.97 * top, 0.01 * top, 0.999 * top)
         return linear(-ends[1], -ends[0], -ends[3], -ends[2]) if entry.high <= 0 else linear(*ends)
     if entry.role == "rate":
         return _rate_axis(model, entry, extent, v_plus, v_minus)
