@@ -10,11 +10,8 @@ hold the datasets `t` [s], `v` [V], `i` [A] and, where known, `x` [1], each with
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FileFormatError, ParameterError, ShapeError
+from .files import replacing
 from .ops import is_tensor
 from .trace import UNITS, Trace
 
@@ -50,7 +48,8 @@ def write_traces(path: str | Path, traces: Trace | Sequence[Trace], *, force: bo
         The path written. The file appears whole or not at all.
 
     Raises:
-        ParameterError: If the file exists and `force` is false, its folder does not, or the suffix is not known.
+        FileFormatError: If the file exists and `force` is false, or its folder does not exist.
+        ParameterError: If the suffix is not known.
         ShapeError: If there is nothing to write, or a batch of devices is to go into csv.
     """
     kind = SUFFIXES.get(Path(path).suffix.lower())
@@ -72,10 +71,10 @@ def write_csv(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool 
                 hint="write .h5, or one Trace for each device of the batch",
             )
     names = [name for name in UNITS if any(name in arrays for arrays in columns)]
-    with atomic_write(path, force=force) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+    with replacing(path, force=force) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         out.write(f"{CSV_MARK} {VERSION}\n")
         for k, trace in enumerate(several):
-            out.write(f"# trace {k} {len(trace)} {_to_json(trace.meta)}\n")
+            out.write(f"# trace {k} {len(trace)} {plain_json(trace.meta)}\n")
         head = [f"{name} [{UNITS[name]}]" for name in names]
         out.write(",".join(["trace"] * (len(several) > 1) + head) + "\n")
         for k, arrays in enumerate(columns):
@@ -89,7 +88,7 @@ def write_csv(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool 
 def write_hdf5(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool = False) -> Path:
     """Write traces as HDF5; arguments and errors as for `write_traces`, batches included."""
     several = _listed(traces)
-    with atomic_write(path, force=force) as part, h5py.File(part, "w") as file:
+    with replacing(path, force=force) as part, h5py.File(part, "w") as file:
         file.attrs.update({"format": FORMAT, "version": VERSION, "count": len(several)})
         for k, trace in enumerate(several):
             group = file.create_group(f"{k:06d}")
@@ -97,7 +96,7 @@ def write_hdf5(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool
                 group.create_dataset(name, data=array).attrs.update(
                     {"unit": UNITS[name], "description": DESCRIPTIONS[name]}
                 )
-            group.create_dataset("meta", data=_to_json(trace.meta))
+            group.create_dataset("meta", data=plain_json(trace.meta))
     return Path(path)
 
 
@@ -152,46 +151,6 @@ def read_own_csv(path: str | Path) -> list[Trace]:
         ) from None
 
 
-@contextlib.contextmanager
-def atomic_write(path: str | Path, *, force: bool = False) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the place of `path` only when the block ends well.
-
-    Raises:
-        ParameterError: If `path` exists and `force` is false, or its folder cannot be written.
-    """
-    target = Path(path)
-    _refuse_overwrite(target, force)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    except OSError as problem:
-        raise ParameterError(
-            f"cannot write {target}", got=str(problem), allowed="a folder that exists and can be written"
-        ) from None
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        _refuse_overwrite(target, force)
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _refuse_overwrite(target: Path, force: bool) -> None:
-    if target.is_dir() or (target.exists() and not force):
-        raise ParameterError(
-            f"{target} exists",
-            got="a folder" if target.is_dir() else "a file that would be lost",
-            allowed="a new name",
-            hint=None if target.is_dir() else "force=True (--force) replaces it",
-        )
-
-
 def _listed(traces: Trace | Sequence[Trace]) -> list[Trace]:
     several = [traces] if isinstance(traces, Trace) else list(traces)
     if not several:
@@ -208,7 +167,8 @@ def _arrays(trace: Trace) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def _to_json(meta: Any) -> str:
+def plain_json(meta: Any) -> str:
+    """Metadata as one line of JSON; numpy values become plain ones, and what JSON cannot hold becomes text."""
     return json.dumps(dict(meta), default=_plain, ensure_ascii=False)
 
 

@@ -166,13 +166,11 @@ def _header_cells(above: list[Line], width: int, dialect: Dialect) -> list[list[
 def _fit(text: str, width: int, dialect: Dialect) -> list[str] | None:
     """`text` split into `width` cells by whichever way works; headers are not always parted as the data are."""
     ways = [dialect.split(text), *(text.strip().split(d) for d in ("\t", ";", ",")), re.split(r"\s{2,}", text.strip())]
-    ways += [re.split(r"\s+(?![\[(/])", text.strip()), text.split()]
+    ways += [re.split(r"\s+(?![\[(/])", text.strip()), text.split(), [*ways[0], ""]]
     for cells in ways:
         trimmed = [clean(cell) for cell in cells]
         while len(trimmed) > width and not trimmed[-1]:
             trimmed.pop()
-        if len(trimmed) < width and width - len(trimmed) == 1 and len(trimmed) > 1 and cells is ways[0]:
-            trimmed.append("")
         if len(trimmed) == width and sum(not is_missing(cell) for cell in trimmed) >= min(2, width):
             return trimmed
     return None

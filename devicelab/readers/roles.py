@@ -18,7 +18,7 @@ WORDS = {
     "t": r"time ?stamp|elapsed time|time|elapsed|zeit",
 }
 NOT_A_SIGNAL = re.compile(
-    r"(?i)^(abs|log|ln|norm|max|min|mean|avg|std|leak)|absolute|density|compliance|limit|range|status|norm|log|"
+    r"(?i)^(abs|log|ln|norm|max|min|mean|avg|std|leak)|absolute|density|compliance|limit|range|status|norm|log|width|^hold|^delay|"
     r"(pulse|rise|fall|integration|delay|hold|cycle|width|set|reset|on|off)[ _]?time"
 )
 SCALARS = {"set", "reset", "form", "th", "max", "min", "read", "lrs", "hrs", "pos", "on", "off", "step", "ndex"}
