@@ -21,7 +21,7 @@ from .units import parse_unit, split_unit
 DELIMITERS = ("\t", ";", ",", "|", " ")
 NAMES = {"tab": "\t", "semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 COMMENT = re.compile(r"^\s*(?:[#%!]|//)+\s?")
-NEW_PIECE = re.compile(r"(?i)\b(cycle|loop|sweep|run|trace|step)\D{0,3}(\d+)")
+NEW_PIECE = re.compile(r"(?i)^\W*(cycle|loop|sweep|run|trace|step)\D{0,6}(\d+)\s*((of|/)\s*\d+)?\W*$")
 SAMPLE = 200
 """Lines looked at to tell the delimiter; enough to outvote any preamble that an instrument writes."""
 
@@ -118,10 +118,13 @@ def _pieces(lines: list[Line], dialect: Dialect, name: str, layout: Layout) -> l
         if not is_data or lone:
             above = above + run
             continue
-        if pieces and not _starts_a_piece(above, pieces[0][0], _width(run, dialect), dialect, name):
-            pieces[-1][1].extend(run)
-        else:
+        width = _width(run, dialect)
+        if not pieces:
             pieces.append((above, run))
+        elif _starts_a_piece(above, pieces[0][0], width, dialect, name):
+            pieces.append((above if _header_cells(above, width, dialect) else pieces[0][0] + above, run))
+        else:
+            pieces[-1][1].extend(run)
         above = []
     return pieces
 
@@ -155,7 +158,7 @@ def _width(run: list[Line], dialect: Dialect) -> int:
 def _header_cells(above: list[Line], width: int, dialect: Dialect) -> list[list[str]]:
     """The rows just above the data that name its columns, the nearest last (at most a group, a name and a unit row)."""
     rows: list[list[str]] = []
-    for line in reversed(above[-3:]):
+    for line in reversed([line for line in above if not NEW_PIECE.search(line.text)][-3:]):
         cells = _fit(COMMENT.sub("", line.text), width, dialect)
         if cells is None:
             break
@@ -198,7 +201,7 @@ def _block(above: list[Line], data: list[Line], dialect: Dialect, layout: Layout
     words = [line.text.strip() for line in above[: len(above) - len(heads)]]
     if words:
         meta["preamble"] = words[:40]
-    if cycle := next((found for line in above if (found := NEW_PIECE.search(line.text))), None):
+    if cycle := next((found for line in reversed(above) if (found := NEW_PIECE.search(line.text))), None):
         meta["cycle" if cycle[1].lower() in {"cycle", "loop"} else cycle[1].lower()] = int(cycle[2])
     return Block(built, numbers, named, meta)
 

@@ -18,7 +18,7 @@ WORDS = {
     "t": r"time ?stamp|elapsed time|time|elapsed|zeit",
 }
 NOT_A_SIGNAL = re.compile(
-    r"(?i)^(abs|log|ln|norm|max|min|mean|avg|std|leak)|absolute|density|compliance|limit|range|status|norm|log|width|^hold|^delay|"
+    r"(?i)^\||^(abs|log|ln|norm|max|min|mean|avg|std|leak)|absolute|density|compliance|limit|range|status|norm|log|width|^hold|^delay|"
     r"(pulse|rise|fall|integration|delay|hold|cycle|width|set|reset|on|off)[ _]?time"
 )
 SCALARS = {"set", "reset", "form", "th", "max", "min", "read", "lrs", "hrs", "pos", "on", "off", "step", "ndex"}
@@ -107,7 +107,7 @@ def name_role(name: str) -> tuple[str, str, int]:
             stem = (name[: found.start()] + name[found.end() :]).strip(" _.-").lower()
             return role, "" if stem in {"applied", "measured", "meas"} else stem, 0
     if re.fullmatch(r"[tT]\d?", name):
-        return "t", name[1:], 1
+        return "t", name[1:], 2
     for role, letters in (("v", "VvUu"), ("i", "Ii")):
         if found := re.fullmatch(rf"([A-Za-z]\w*\.?|)[{letters[0]}]([\[(].*|\d*)", name):
             return role, f"{found[1]}{found[2]}".lower(), 1
