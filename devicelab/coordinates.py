@@ -187,7 +187,7 @@ def _hermite(q: Value, x: Value, y: Value, slope: Value) -> Value:
     k = _interval(q, x)
     x0, x1, y0, y1 = _take(x, k), _take(x, k + 1), _take(y, k), _take(y, k + 1)
     h = x1 - x0
-    u = (q - x0) / h
+    u = (q - x0) / (h + (h == 0))  # nodes closer than a rounding error coincide
     m0, m1 = h * _take(slope, k), h * _take(slope, k + 1)
     return y0 + u * (m0 + u * (3.0 * (y1 - y0) - 2.0 * m0 - m1 + u * (2.0 * (y0 - y1) + m0 + m1)))
 

@@ -39,14 +39,12 @@ def simulate(model: Model, drive: Drive, *, x0: Value = 0.0) -> Trace:
     if not isinstance(model, SeparableModel):
         raise ParameterError("this model cannot be simulated", got=type(model).__name__, allowed="separable models")
     x, i = trajectory(model, drive.t, drive.v, x0)
-    v = drive.v
+    x = x + 0.0 * i  # a batch of resistances shares one state
     meta = {"source": "simulation", "model": model.name}
-    return Trace(t=_like(drive.t, x), v=_like(v, x), i=i, x=x, meta=meta)
+    return Trace(t=_like(drive.t, x), v=_like(drive.v, x), i=i, x=x, meta=meta)
 
 
-def trajectory(
-    model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value
-) -> tuple[Value, Value]:
+def trajectory(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:
     """State and current as `simulate` gives them, from arrays that are known to be good."""
     wide = _with_time_axis(model)
     x = _state(wide, t, v, _column(x0))
@@ -128,30 +126,40 @@ class _Walk:
         """State at every sample, the first included."""
         lead = np.broadcast_shapes(self._travel.shape[:-1], np.shape(self._x0)[:-1])
         x = self._array(self._x0) + self._array(np.zeros((*lead, 1)))
+        if self._coordinates[1] is self._coordinates[-1]:
+            return self._one_way_or_the_other(x, self._coordinates[1])
         parts = [x]
-        psi, last = self._coordinates[1].forward(x), 1
         for start, stop, direction in self._stretches():
-            if direction == 0:
-                x, psi = self._mixed(start, stop, x)
-                last = 0
-            else:
-                here = self._coordinates[direction]
-                if last == 0 or (direction != last and self._coordinates[1] is not self._coordinates[-1]):
-                    psi = here.forward(x[..., -1:])
-                psi = self._clip(psi[..., -1:] + self._travel[..., start:stop].cumsum(-1), here)
-                x, last = here.inverse(psi), direction
+            x = self._stretch(x[..., -1:], start, stop, direction)
             parts.append(x)
         return self._join(parts)
 
-    def _mixed(self, start: int, stop: int, x: Value) -> tuple[Value, Value]:
-        """A stretch on which some devices are driven one way and some the other."""
-        both = {}
-        for direction, here in self._coordinates.items():
-            psi = here.forward(x[..., -1:]) + self._travel[..., start:stop].cumsum(-1)
-            both[direction] = here.inverse(self._clip(psi, here))
-        up = self._array(self._sign[..., start : start + 1]) > 0
-        chosen = np.where(up, both[1], both[-1]) if self._tensor is None else both[1].where(up, both[-1])
-        return chosen, chosen
+    def _one_way_or_the_other(self, x: Value, here: Any) -> Value:
+        """One coordinate for both directions: psi runs through, so nothing is lost however far the state is driven."""
+        first = psi = here.forward(x)
+        if _is_infinite(here.low) and _is_infinite(here.high):
+            psi = self._join([psi, psi + self._travel.cumsum(-1)])
+        else:
+            parts = [psi]
+            for start, stop, _ in self._stretches():
+                parts.append(self._clip(parts[-1][..., -1:] + self._travel[..., start:stop].cumsum(-1), here))
+            psi = self._join(parts)
+        return self._where(psi == first, x, here.inverse(psi))
+
+    def _stretch(self, x: Value, start: int, stop: int, direction: int) -> Value:
+        """A stretch of one direction, or of both (0): some devices are driven one way and some the other."""
+        if direction == 0:
+            up = self._stretch(x, start, stop, 1)
+            return self._where(
+                self._array(self._sign[..., start : start + 1]) > 0, up, self._stretch(x, start, stop, -1)
+            )
+        here = self._coordinates[direction]
+        first = here.forward(x)
+        psi = self._clip(first + self._travel[..., start:stop].cumsum(-1), here)
+        return self._where(psi == first, x, here.inverse(psi))
+
+    def _where(self, condition: Value, a: Value, b: Value) -> Value:
+        return np.where(condition, a, b) if self._tensor is None else a.where(condition, b)
 
     def _stretches(self) -> list[tuple[int, int, int]]:
         """(start, stop, direction) of runs of segments with one sign; direction 0 where the devices differ."""
@@ -185,3 +193,7 @@ class _Walk:
 
         lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
+
+
+def _is_infinite(value: Value) -> bool:
+    return isinstance(value, float) and np.isinf(value)

@@ -1,0 +1,206 @@
+"""What a simulated trace obeys, whatever the model and the window."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from contract_cases import EVERY, SETS, STATES, Case, names
+from scipy.integrate import solve_ivp
+
+from devicelab import Drive, Model, NoWindow, Trace, pulses, simulate, sine
+
+ROUNDING = 1e-10  # sums over 400 samples in another order
+TABLE = 2e-7  # inverse of a tabulated coordinate, see coordinates.Table
+ORACLE = 2e-5  # quadrature of the drive between samples, at 200 samples a period
+every_case = pytest.mark.parametrize("case", EVERY, ids=names(EVERY))
+every_set = pytest.mark.parametrize("case", SETS, ids=names(SETS))
+
+
+def run(case: Case, drive: Drive | None = None, model: Model | None = None, x0: float | None = None) -> Trace:
+    return simulate(model or case.model, drive or case.drive(), x0=case.x0 if x0 is None else x0)
+
+
+@every_case
+def test_the_loop_is_pinched_and_passive(case: Case) -> None:
+    trace = run(case)
+    assert (trace.i[trace.v == 0] == 0).all()
+    assert (trace.v * trace.i >= 0).all()
+
+
+@every_case
+def test_the_loop_is_a_loop(case: Case) -> None:
+    """The drive of the set switches the device; otherwise the other laws would say nothing."""
+    assert np.ptp(run(case).x) > 0.01
+
+
+@every_case
+def test_the_state_stays_within_its_bounds_under_a_hundredfold_overdrive(case: Case) -> None:
+    for factor in (1.0, 100.0):
+        slow = Drive(case.drive().t * 100.0, case.drive().v * (1.0 if factor == 1.0 else overdrive(case)))
+        trace = run(case, slow)
+        assert np.isfinite(trace.x).all()
+        assert trace.x.min() >= 0.0
+        assert trace.x.max() <= 1.0
+
+
+def overdrive(case: Case) -> float:
+    """100, or as far as the current is a number (exponentials of the voltage)."""
+    for factor in (100.0, 30.0, 10.0, 3.0):
+        with np.errstate(over="ignore", invalid="ignore"):
+            i = np.asarray(case.model.current(factor * case.amplitude, STATES))
+        if np.isfinite(i).all():
+            return factor
+    return 1.0
+
+
+@every_case
+def test_nothing_sticks(case: Case) -> None:
+    """Driven against an end and then long enough the other way, the state leaves it again."""
+    period = 1.0 / case.frequency
+    swing = case.amplitude * case.model.polarity * case.model.set_sign
+    for towards in (swing, -swing):
+        against = pulses(towards, 20 * period, gap=period).v
+        times = pulses(towards, 20 * period, gap=period).t
+        for patience in 10.0 ** np.arange(0, 13):  # a SET may be many orders faster than a RESET
+            t = np.concatenate([times, times[-1] + patience * times[1:]])
+            trace = run(case, Drive(t, np.concatenate([against, -against[1:]])))
+            moved = np.ptp(trace.x[len(times) :])
+            if moved > 1e-3:
+                break
+        assert moved > 1e-3
+
+
+def quiet_voltage(case: Case) -> float:
+    """Largest voltage of either sign at which nothing moves at any state."""
+    v = case.amplitude * np.linspace(0, 1, 2001)
+    still = np.abs(np.asarray(case.model.rate(np.stack([v, -v])[..., None], STATES))).max(axis=(0, -1)) == 0
+    return float(v[still.argmin() - 1]) if still[0] and not still.all() else 0.0
+
+
+@every_case
+def test_reading_below_the_threshold_moves_nothing_at_all(case: Case) -> None:
+    quiet = quiet_voltage(case)
+    if quiet == 0.0:
+        pytest.skip("a model without threshold: every voltage moves it")
+    for start in (0.2, 0.7):
+        trace = run(case, sine(quiet, case.frequency / 100, points=100), x0=start)
+        inside = trace.x == trace.x[0]
+        assert inside.all(), f"first motion at sample {inside.argmin()}"
+        assert trace.x[0] == pytest.approx(start, abs=TABLE)
+
+
+@every_case
+def test_stretching_time_and_slowing_the_rates_leaves_the_loop_unchanged(case: Case) -> None:
+    stretch = 1000.0
+    rates = [entry.name for entry in case.model.parameters() if entry.role == "rate"]
+    assert rates, "a dynamic model declares its rates"
+    slow = case.model.bind(**{name: getattr(case.model, name) / stretch for name in rates})
+    drive = case.drive()
+    usual, stretched = run(case, drive), run(case, Drive(drive.t * stretch, drive.v), slow)
+    np.testing.assert_allclose(stretched.x, usual.x, atol=1e-6)
+    assert np.abs(stretched.i - usual.i).max() <= 1e-6 * np.abs(usual.i).max()
+
+
+@every_case
+def test_a_batch_is_a_loop_over_devices(case: Case) -> None:
+    """Spread parameters and starts in one call, or one at a time."""
+    factors = np.array([0.9, 1.0, 1.1])
+    rate = next(entry.name for entry in case.model.parameters() if entry.role == "rate")
+    starts = np.array([0.1, 0.5, 0.8])
+    together = run(case, model=case.model.replace(**{rate: getattr(case.model, rate) * factors}), x0=starts)
+    assert together.x.shape == together.i.shape == (3, len(together))
+    for k, factor in enumerate(factors):
+        one = run(case, model=case.model.replace(**{rate: getattr(case.model, rate) * factor}), x0=starts[k])
+        np.testing.assert_allclose(together.x[k], one.x, atol=ROUNDING)
+        np.testing.assert_allclose(together.i[k], one.i, atol=ROUNDING * np.abs(one.i).max())
+
+
+@every_case
+def test_a_batch_of_drives_is_a_loop_over_drives(case: Case) -> None:
+    """Phases differ, so at any moment some devices are driven one way and some the other."""
+    drive = case.drive(points=100)
+    shifted = np.stack([drive.v, -drive.v, np.roll(drive.v[:-1], 7).take(range(len(drive.v)), mode="wrap")])
+    together = run(case, Drive(drive.t, shifted))
+    for k, v in enumerate(shifted):
+        one = run(case, Drive(drive.t, v))
+        np.testing.assert_allclose(together.x[k], one.x, atol=TABLE)
+
+
+@every_case
+def test_numpy_and_torch_simulate_the_same(case: Case) -> None:
+    values = {name: torch.tensor([float(value)], dtype=torch.float64) for name, value in case.model.values().items()}
+    theirs, mine = run(case, model=case.model.replace(**values)), run(case)
+    np.testing.assert_allclose(theirs.x.numpy()[0], mine.x, atol=TABLE)
+    assert np.abs(theirs.i.numpy()[0] - mine.i).max() <= TABLE * np.abs(mine.i).max()
+
+
+@every_set
+def test_gradients_of_a_trace_are_its_derivatives(case: Case) -> None:
+    """By parameter, in float64, away from the ends, where the state is a smooth function of them."""
+    named = {entry.name: float(getattr(case.model, entry.name)) for entry in case.model.parameters()}
+    drive = gentle(case)
+    peak = np.abs(run(case, drive, x0=0.4).i).max()
+
+    def states(*logs: torch.Tensor) -> torch.Tensor:
+        values = {
+            key: value * torch.exp(log)[None] for (key, value), log in zip(named.items(), logs, strict=True) if value
+        }
+        trace = simulate(case.model.replace(**values), drive, x0=0.4)
+        return torch.cat([trace.x, trace.i / peak])
+
+    logs = [torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in named]
+    assert torch.autograd.gradcheck(states, logs, eps=1e-5, atol=2e-4, rtol=1e-3, nondet_tol=0.0)
+
+
+def gentle(case: Case) -> Drive:
+    """A sine that moves the state a little and never takes it to an end."""
+    drive = case.drive(periods=1.0, points=24)
+    for factor in np.geomspace(1.0, 1e-12, 49):
+        quick = Drive(drive.t * factor, drive.v)
+        x = run(case, quick, x0=0.4).x
+        if x.min() > 0.1 and x.max() < 0.9:
+            return quick
+    raise AssertionError("no drive moves the state only a little")
+
+
+@every_case
+def test_an_ode_solver_finds_the_same_state(case: Case) -> None:
+    """scipy at tight tolerances on the same polyline, as long as the state is away from its ends."""
+    drive = gentle(case)
+    trace = run(case, drive, x0=0.4)
+
+    def slope(t: float, x: np.ndarray) -> np.ndarray:
+        return np.asarray(case.model.rate(np.interp(t, drive.t, drive.v), x), dtype=float)
+
+    found = [0.4]
+    for a, b in zip(drive.t[:-1], drive.t[1:], strict=True):  # restart at every corner of the polyline
+        found.append(float(solve_ivp(slope, (a, b), found[-1:], rtol=1e-9, atol=1e-11, method="LSODA").y[0, -1]))
+    assert np.abs(trace.x - found).max() < ORACLE
+
+
+@every_set
+def test_swapped_terminals_under_the_opposite_voltage_carry_the_opposite_current(case: Case) -> None:
+    drive = case.drive()
+    here = run(case, drive)
+    there = run(case, Drive(drive.t, -drive.v), case.model.replace(polarity=-case.model.polarity))
+    np.testing.assert_array_equal(there.x, here.x)
+    np.testing.assert_array_equal(there.i, -here.i)
+
+
+@every_set
+def test_at_high_frequency_the_loop_closes_to_a_line(case: Case) -> None:
+    """The state cannot follow: both branches carry the same current."""
+    fast = sine(case.amplitude, case.frequency * 1e12, points=400)
+    trace = run(case, fast, x0=0.5)
+    up, down = trace.i[1:100], trace.i[101:200][::-1]
+    assert np.abs(up - down).max() < 1e-3 * np.abs(trace.i).max()
+
+
+def test_models_are_values() -> None:
+    model = SETS[0].model
+    assert dataclasses.is_dataclass(model)
+    assert model.replace() == model
+    assert model.replace(window=NoWindow()).window == NoWindow()
