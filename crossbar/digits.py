@@ -6,12 +6,19 @@ from writers the training set does not hold, is the test set.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from devicelab import Lut
 from devicelab.errors import MissingDependencyError
+
+from .config import Config
+from .convert import convert
+from .wires import Wires
 
 TRAINING_IMAGES = 1437
 
@@ -61,7 +68,53 @@ def train_mlp(digits: Digits, *, hidden: int = 64, epochs: int = 60, seed: int =
     return net.eval()
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of array does to a network.
+
+    Args:
+        arrays: Which.
+        accuracy: Share of right answers on the test images.
+        error: Distance of the outputs from those in floating point, relative to their norm.
+        seconds: Time for mapping and all test images.
+    """
+
+    arrays: str
+    accuracy: float
+    error: float
+    seconds: float
+
+
 @torch.no_grad()
-def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of right answers."""
-    return float((net(x).argmax(dim=1) == y).float().mean())
+def costs(
+    net: nn.Module,
+    lut: Lut,
+    config: Config,
+    lines: Mapping[str, Wires],
+    digits: Digits,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Cost]:
+    """The test set in floating point, on ohmic cells, on the device's own cells, and both with line resistance.
+
+    Args:
+        net: Trained network.
+        lut: The device.
+        config: The arrays; `nonlinear`, `wires` and `digital` are varied.
+        lines: Line resistances by name.
+        digits: The data; the training images calibrate the input ranges.
+        say: Called with a line of text for every case.
+    """
+    flat, real = config.but(nonlinear=False), config.but(nonlinear=True)
+    cases = [("floating point", Config.ideal()), ("ohmic cells", flat), ("non-linear cells", real)]
+    for name, wires in lines.items():
+        cases += [(f"ohmic, {name} lines", flat.but(wires=wires)), (f"non-linear, {name} lines", real.but(wires=wires))]
+    exact = net(digits.test_x)
+    out = []
+    for name, case in cases:
+        start = time.perf_counter()
+        scores = convert(net, lut, case, calibration=digits.train_x)(digits.test_x)
+        right = float((scores.argmax(dim=1) == digits.test_y).float().mean())
+        row = Cost(name, right, float((scores - exact).norm() / exact.norm()), time.perf_counter() - start)
+        say(f"  {name:<28} {100 * row.accuracy:5.1f} %, outputs off by {100 * row.error:5.2f} %  ({row.seconds:.1f} s)")
+        out.append(row)
+    return out

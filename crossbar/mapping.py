@@ -31,7 +31,8 @@ class TiledMatrix(torch.nn.Module):
     """
 
     x: Tensor
-    g_eff: Tensor
+    gain: Tensor
+    g_eff: Tensor | None
 
     def __init__(self, weight: Tensor, lut: Lut, config: Config) -> None:
         super().__init__()
@@ -43,7 +44,7 @@ class TiledMatrix(torch.nn.Module):
             raise ParameterError(
                 "a weight matrix cannot be mapped", got="all zero or not finite", allowed="finite, not all zero"
             )
-        self.gain = top / (high - low)
+        self.register_buffer("gain", torch.tensor(top / (high - low), dtype=weight.dtype, device=weight.device))
         plus, minus = weight.detach().clamp(min=0), (-weight.detach()).clamp(min=0)
         share = torch.stack([self._tiles(plus), self._tiles(minus)]).double() / top
         states = torch.from_numpy(lut.state_for((low + (high - low) * share).cpu().numpy(), config.v_read))

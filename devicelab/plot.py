@@ -124,17 +124,21 @@ def cell_voltages(v_cell: Value, applied: float, ax: Axes | None = None) -> Axes
     return ax
 
 
-def accuracy(rows: Mapping[str, float], ax: Axes | None = None) -> Axes:
-    """Accuracy [0..1] of a network under named conditions, as bars."""
-    ax = _axes(ax)
-    names, values = list(rows), [100 * value for value in rows.values()]
-    bars = ax.barh(names, values, color=[ACCENT] + [MEASURED] * (len(names) - 1), height=0.6)
-    ax.bar_label(bars, labels=[f"{value:.1f} %" for value in values], padding=3, fontsize=9)
-    ax.invert_yaxis()
-    ax.set_xlim(0, 112)
-    ax.set_xlabel("test accuracy [%]")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+def accuracy(accuracies: Mapping[str, float], errors: Mapping[str, float]) -> Figure:
+    """Accuracy of a network and error of its outputs, shares of 1, under the same named conditions, as bars."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 0.5 * len(accuracies) + 1.2), sharey=True, layout="constrained")
+    titles = ("test accuracy [%]", "error of the outputs [%]")
+    for ax, rows, title in zip(axes, (accuracies, errors), titles, strict=True):
+        values = [100 * value for value in rows.values()]
+        bars = ax.barh(list(rows), values, color=[ACCENT] + [MEASURED] * (len(values) - 1), height=0.6)
+        ax.bar_label(bars, labels=[f"{value:.3g}" for value in values], padding=3, fontsize=9)
+        ax.set_xlim(0, 1.14 * max([*values, 1e-9]))
+        ax.set_xlabel(title)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].invert_yaxis()
+    return figure
 
 
 def _axes(ax: Axes | None) -> Axes:

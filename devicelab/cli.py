@@ -1,0 +1,83 @@
+"""The command line: each sub-command is imported when it is called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import DevicelabError
+
+COMMANDS = {
+    "doctor": "Check the installation: versions, ngspice, CUDA, foreign files.",
+    "simulate": "Simulate a device under a sine, a triangle or pulses.",
+    "spice": "Emit a device as an ngspice sub-circuit, run it, compare.",
+    "fit": "Fit a model to measured traces.",
+    "plot": "Plot hysteresis loops from instrument files.",
+    "lut": "Make and inspect lookup tables.",
+    "infer": "Put a digit-recognising network on arrays of a device.",
+    "demo": "The whole story in one command.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `devicelab.commands.NAME` and are imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"devicelab.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest names for a misspelt one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="devicelab")
+def cli() -> None:
+    """Memristors from measured trace to network accuracy.
+
+    Results go to standard output, progress to standard error. Exit status: 0 success, 1 a problem that the message
+    explains, 2 wrong usage.
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Entry point: our errors become a message and exit status 1, never a traceback."""
+    try:
+        return cli.main(args=args, standalone_mode=True)
+    except DevicelabError as error:
+        click.echo(f"error: {error}", err=True)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:
+        click.echo(f"error: {error.strerror or error}\n  got:     {error.filename}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Sub-commands of the command line, one a file; and what they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..drive import Drive, pulses, sine, triangle
+from ..errors import ParameterError
+from ..models.base import Model
+from ..parameter_sets import parameter_set, parameter_sets
+from ..trace import Trace
+from ..windows import window as make_window
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    click.echo(line, err=True)
+
+
+def show_json(value: Any) -> None:
+    """A result for machines, on standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that choose a device: --set, --window, --parameter."""
+    for option in reversed(
+        [
+            click.option(
+                "--set",
+                "set_name",
+                default="vteam_pt_hf_ti",
+                show_default=True,
+                metavar="NAME|FILE.toml",
+                help=f"Parameter set: a file, or one of {', '.join(parameter_sets())}.",
+            ),
+            click.option("--window", metavar="NAME[:p=2]", help="Window function, for instance biolek:p=2."),
+            click.option(
+                "-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="Change a parameter (SI units)."
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def device(set_name: str, window: str | None, parameter: tuple[str, ...]) -> Model:
+    """The device that `device_options` chose."""
+    model = parameter_set(set_name)
+    changes: dict[str, Any] = {name: number(text, name) for name, text in map(_assignment, parameter)}
+    known = [entry.name for entry in model.parameters()]
+    for name in changes:
+        if name not in known:
+            from ..errors import unknown_name
+
+            raise unknown_name("parameter", name, known)
+    if window is not None:
+        changes["window"] = parse_window(window)
+    return model.replace(**changes) if changes else model
+
+
+def parse_window(text: str) -> Any:
+    """A window from text such as ``biolek:p=2``."""
+    name, _, rest = text.partition(":")
+    values = dict(_assignment(part) for part in rest.split(",") if part)
+    try:
+        return make_window(name, **{key: number(value, key) for key, value in values.items()})
+    except TypeError as error:
+        raise ParameterError("this window does not take that parameter", got=text, hint=str(error)) from error
+
+
+def drive_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that choose a drive."""
+    for option in reversed(
+        [
+            click.option("--drive", "shape", type=click.Choice(["sine", "triangle", "pulses"]), default="triangle"),
+            click.option("--amplitude", default=1.0, show_default=True, help="Peak voltage [V]; its sign comes first."),
+            click.option("--period", default=2.0, show_default=True, help="Period, or width of a pulse [s]."),
+            click.option("--cycles", default=1, show_default=True, help="Periods, or number of pulses."),
+            click.option("--points", default=1000, show_default=True, help="Samples a period."),
+            click.option("--x0", default=0.1, show_default=True, help="Initial state (1 = low resistance)."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def make_drive(shape: str, amplitude: float, period: float, cycles: int, points: int) -> Drive:
+    """The drive that `drive_options` chose."""
+    if shape == "sine":
+        if period <= 0:
+            raise ParameterError("period must be positive", got=period)
+        return sine(amplitude, 1.0 / period, periods=cycles, points=points)
+    if shape == "triangle":
+        return triangle(amplitude, period, cycles=cycles, points=points)
+    return pulses(amplitude, period, count=cycles, points=max(2, points // 50))
+
+
+def read_files(paths: tuple[str, ...], **options: Any) -> list[Trace]:
+    """All traces of some files; says which profile read each, and what was assumed."""
+    from ..readers import read_traces
+
+    out: list[Trace] = []
+    for path in paths:
+        found = read_traces(path, **{key: value for key, value in options.items() if value is not None})
+        first = found[0].meta
+        say(f"{Path(path).name}: {len(found)} trace(s), profile {first.get('profile', 'devicelab')}")
+        if str(first.get("time", "")).startswith("synthetic"):
+            say(f"  time {first['time']}")
+        out += found
+    return out
+
+
+def choose(traces: list[Trace], index: tuple[int, ...]) -> list[Trace]:
+    """The traces with these numbers, or all."""
+    if not index:
+        return traces
+    for k in index:
+        if not 0 <= k < len(traces):
+            raise ParameterError("no such trace", got=k, allowed=f"0 to {len(traces) - 1}")
+    return [traces[k] for k in index]
+
+
+def number(text: str, name: str) -> float:
+    """A float, or a `ParameterError`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ParameterError(f"{name} is not a number", got=repr(text)) from None
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ParameterError("expected NAME=VALUE", got=repr(text))
+    return name.strip(), value.strip()
