@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,12 +13,13 @@ from devicelab.errors import ParameterError, ShapeError, unknown_name
 
 from .bias import Bias, Drive, fit
 from .cells import Cells, Ohmic
+from .fast import solve_fast, suits
 from .floating import Floating
-from .implicit import differentiable
+from .implicit import differentiable, wants_gradients
 from .linear import effective_conductance, eliminable
 from .lines import Lines
-from .newton import Circuit, solve_newton
-from .solution import Details, Solution
+from .newton import Circuit, State, solve_newton
+from .solution import Solution
 from .wires import Wires
 
 METHODS = ("auto", "ideal", "elimination", "newton")
@@ -105,13 +107,13 @@ def _choose(method: str, cells: Cells, wires: Wires, drive: Drive) -> str:
 
 
 def _ideal(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
-    v = _applied(drive.v_wl, drive.v_bl, cells.shape)
+    v = _applied(drive, cells.shape)
     cells.check(v if drive.v_bl is not None else drive.v_wl)
     if drive.v_bl is None and isinstance(cells, HasProduct):
         i_out = cells.product(drive.v_wl)
     else:
         i_out = cells.current(v).sum(-2)
-    return Solution(i_out, Details(v, i_out, 0.0, 0), drive.single)
+    return Solution(i_out, lambda: v, single=drive.single)
 
 
 def _elimination(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
@@ -119,29 +121,49 @@ def _elimination(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solut
         raise TypeError(type(cells).__name__)
     i_out = drive.v_wl @ effective_conductance(cells.g, wires)
     tight = 1e-12 if cells.dtype == torch.float64 else 1e-7
-    return Solution(i_out, lambda: _details(cells, drive, wires, tight), drive.single)
+    check = cache(lambda: _newton(cells, drive, wires, tight, voltages=True))
+
+    def residual() -> float:
+        error, scale = (a.detach().abs().max().item() for a in (check()._i_out - i_out, i_out))
+        return max(error / scale if scale > 0 else error, check().residual)
+
+    return Solution(i_out, lambda: check()._v_cell(), residual, single=drive.single)
 
 
-def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
-    details = _details(cells, drive, wires, rtol)
-    return Solution(details.i_out, details, drive.single)
-
-
-def _details(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Details:
-    m, n = cells.shape[-2:]
-    lines = Lines.build(wires, m, n, drive.floating_wl, drive.floating_bl)
-    applied = _applied(drive.v_wl, drive.v_bl, cells.shape).to(torch.float64)
-    floating = Floating(drive.floating_wl, drive.floating_bl)
-    circuit = Circuit(cells, lines, floating, applied, isinstance(cells, Ohmic))
-    with torch.no_grad():
-        state = solve_newton(circuit, rtol)
+def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: bool = False) -> Solution:
+    circuit = _circuit(cells, drive, wires)
+    voltages = voltages or wants_gradients(circuit)
+    found = solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages) if suits(circuit) else None
+    if found is not None and found.v is None:
+        cells.check(torch.tensor(found.v_range))
+        return Solution(
+            found.i_out.to(cells.dtype),
+            lambda: _newton(cells, drive, wires, rtol, voltages=True)._v_cell(),
+            found.residual,
+            found.iterations,
+            single=drive.single,
+        )
+    if found is not None and found.v is not None:
+        state = State(found.v, found.residual, found.iterations)
+    else:
+        with torch.no_grad():
+            state = solve_newton(circuit, rtol)
     cells.check(state.v)
     v, i = differentiable(circuit, state.v, rtol)
-    return Details(v.to(cells.dtype), i.sum(-2).to(cells.dtype), state.residual, state.iterations)
+    return Solution(
+        i.sum(-2).to(cells.dtype), lambda: v.to(cells.dtype), state.residual, state.iterations, single=drive.single
+    )
 
 
-def _applied(v_wl: Tensor, v_bl: Tensor | None, shape: torch.Size) -> Tensor:
+def _circuit(cells: Cells, drive: Drive, wires: Wires) -> Circuit:
+    m, n = cells.shape[-2:]
+    lines = Lines.build(wires, m, n, drive.floating_wl, drive.floating_bl)
+    floating = Floating(drive.floating_wl, drive.floating_bl)
+    return Circuit(cells, lines, floating, _applied(drive, cells.shape).to(torch.float64), isinstance(cells, Ohmic))
+
+
+def _applied(drive: Drive, shape: torch.Size) -> Tensor:
     """Voltages that the drivers put across the cells [V], [*tiles, b, m, n]."""
-    v = v_wl.unsqueeze(-1) if v_bl is None else v_wl.unsqueeze(-1) - v_bl.unsqueeze(-2)
+    v = drive.v_wl.unsqueeze(-1) if drive.v_bl is None else drive.v_wl.unsqueeze(-1) - drive.v_bl.unsqueeze(-2)
     tiles = torch.broadcast_shapes(v.shape[:-3], shape[:-2])
     return v.expand(*tiles, v.shape[-3], *shape[-2:])

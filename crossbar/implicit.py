@@ -10,6 +10,15 @@ from torch import Tensor
 from .newton import Circuit, System
 
 
+def wants_gradients(circuit: Circuit) -> bool:
+    """Whether anything that the solution depends on requires gradients."""
+    if not torch.is_grad_enabled():
+        return False
+    v = torch.zeros((*circuit.drive.shape[:-3], 1, *circuit.drive.shape[-2:]), dtype=torch.float64)
+    i = circuit.cells.current(v.to(circuit.drive.device))
+    return circuit.drive.requires_grad or circuit.lines.drops(i).requires_grad
+
+
 def differentiable(circuit: Circuit, v: Tensor, rtol: float) -> tuple[Tensor, Tensor]:
     """Cell voltages [V] and currents [A], [*tiles, b, m, n], with gradients to drive, cells and wires.
 

@@ -59,7 +59,7 @@ class LutCells(_Tensors):
     def __init__(self, lut: Table, x: Tensor, *, tolerance: float = 1e-9) -> None:
         self.x = self._per_cell = per_cell("state x", x, low=0.0, high=1.0, unit="")
         self.lut = lut
-        self._nodes = self._float64(lut.voltage)
+        self.nodes = self._float64(lut.voltage)
         self._states = self._float64(lut.state)
         _check(lut)
         if bool((self.x.detach() < self._states[0]).any() or (self.x.detach() > self._states[-1]).any()):
@@ -75,7 +75,7 @@ class LutCells(_Tensors):
             factors, value, slope = _low_rank(lut, tolerance)
             self._factors = self._float64(factors)
             basis = self._float64(value), self._float64(slope)
-        self._pieces = _hermite(self._nodes, *basis)
+        self.pieces = _hermite(self.nodes, *basis)
 
     def _float64(self, values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float64, device=self.device)
@@ -103,11 +103,11 @@ class LutCells(_Tensors):
         return self._evaluate(v, conductance=True)
 
     def _evaluate(self, v: Tensor, *, conductance: bool) -> tuple[Tensor, Tensor]:
-        inside = v.clamp(self._nodes[0].item(), self._nodes[-1].item())
+        inside = v.clamp(self.nodes[0].item(), self.nodes[-1].item())
         low, t, step = self._locate(inside)
         beyond = v - inside
         i, g = torch.zeros_like(v), torch.zeros_like(v)
-        for amplitude, pieces in zip(self.amplitudes().to(v.dtype), self._pieces.to(v.dtype), strict=True):
+        for amplitude, pieces in zip(self.amplitudes().to(v.dtype), self.pieces.to(v.dtype), strict=True):
             c = pieces[:, low]
             slope = (c[1] + t * (2 * c[2] + 3 * t * c[3])) / step
             a = amplitude.unsqueeze(-3)
@@ -118,7 +118,7 @@ class LutCells(_Tensors):
 
     def _locate(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Interval of each voltage, position within it (0 to 1), and its width [V]."""
-        nodes = self._nodes.to(v.dtype)
+        nodes = self.nodes.to(v.dtype)
         low = (torch.searchsorted(nodes, v.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
         step = (nodes[1:] - nodes[:-1])[low]
         return low, (v - nodes[low]) / step, step
@@ -128,7 +128,7 @@ class LutCells(_Tensors):
         low, t, _ = self._locate(v_in.to(torch.float64))
         out: Tensor = sum(
             _cubic(pieces[:, low], t) @ amplitude
-            for amplitude, pieces in zip(self.amplitudes(), self._pieces, strict=True)
+            for amplitude, pieces in zip(self.amplitudes(), self.pieces, strict=True)
         )
         return out.to(self.dtype)
 
@@ -138,7 +138,7 @@ class LutCells(_Tensors):
         Raises:
             LutError: With the range of voltages that the table would need.
         """
-        low, high = self._nodes[0].item(), self._nodes[-1].item()
+        low, high = self.nodes[0].item(), self.nodes[-1].item()
         margin = 1e-9 * (high - low)
         if v.min().item() < low - margin or v.max().item() > high + margin:
             raise LutError(

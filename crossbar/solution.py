@@ -3,49 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Details:
-    """The inside of a solved array, always with a batch dimension."""
-
-    v_cell: Tensor  # [*tiles, b, m, n] V
-    i_out: Tensor  # [*tiles, b, n] A
-    residual: float
-    iterations: int
-
-
 class Solution:
-    """Currents and voltages of a solved array; one vector of inputs leaves out the batch dimension b."""
+    """Currents and voltages of a solved array; one vector of inputs leaves out the batch dimension b.
 
-    def __init__(self, i_out: Tensor, details: Details | Callable[[], Details], single: bool) -> None:
+    Args:
+        i_out: Output currents [A], [*tiles, b, n].
+        v_cell: Makes the cell voltages [V], [*tiles, b, m, n], when they are asked for.
+        residual: Makes or is the relative residual.
+        iterations: Applications of the line operator.
+        single: Whether to leave out the batch dimension.
+    """
+
+    def __init__(
+        self,
+        i_out: Tensor,
+        v_cell: Callable[[], Tensor],
+        residual: float | Callable[[], float] = 0.0,
+        iterations: int = 0,
+        *,
+        single: bool,
+    ) -> None:
         self._i_out = i_out
-        self._details = details
+        self._v_cell = v_cell
+        self._residual = residual
         self._single = single
-
-    def _squeeze(self, a: Tensor, dim: int) -> Tensor:
-        return a.squeeze(dim) if self._single else a
-
-    @cached_property
-    def _inside(self) -> Details:
-        return self._details() if callable(self._details) else self._details
+        self.iterations = iterations
+        """Applications of the line operator, the most of any vector; 0 for a direct method."""
 
     @property
     def i_out(self) -> Tensor:
-        """Current into the sense node of each bit line [A], [*tiles, b, n]."""
-        return self._squeeze(self._i_out, -2)
+        """Current into the sense nodes of each bit line [A], [*tiles, b, n]."""
+        return self._i_out.squeeze(-2) if self._single else self._i_out
 
-    @property
+    @cached_property
     def v_cell(self) -> Tensor:
-        """Voltage across each cell, word line above bit line [V], [*tiles, b, m, n].
-
-        After `method="elimination"` this is where it is computed, iteratively.
-        """
-        return self._squeeze(self._inside.v_cell, -3)
+        """Voltage across each cell, word line above bit line [V], [*tiles, b, m, n]; may be computed on first use."""
+        v = self._v_cell()
+        return v.squeeze(-3) if self._single else v
 
     @cached_property
     def residual(self) -> float:
@@ -53,16 +52,6 @@ class Solution:
 
         The largest sum over one line of |current error at its nodes| against the largest sum over one line of
         |cell currents|. After `method="elimination"`: the largest difference between its output currents and those
-        of the iterative solution, on the same scale.
+        of an iterative solution, relative to the largest; computed on first use.
         """
-        inside = self._inside
-        if not callable(self._details):
-            return inside.residual
-        error = (inside.i_out - self._i_out).abs().max().item()
-        scale = inside.i_out.abs().max().item()
-        return max(error / scale if scale > 0 else error, inside.residual)
-
-    @property
-    def iterations(self) -> int:
-        """Applications of the line operator; 0 for a direct method."""
-        return 0 if callable(self._details) else self._inside.iterations
+        return self._residual() if callable(self._residual) else self._residual

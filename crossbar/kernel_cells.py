@@ -1,0 +1,83 @@
+"""The kernel's layout, and the laws of the cells in it.
+
+Numba keys its cache on the file of the function that is called, `kernel.py`: touch that file after a change here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+from .simd import load, splat, square_root, store
+
+ROWS, LANES = 4, 8
+WIDTH = ROWS * LANES
+
+INNER, OUTER = 5 * WIDTH, 3 * WIDTH
+X, P, R, T, D = range(0, INNER, WIDTH)  # inner: step, direction, residual, its image, conductance
+V, C, U = range(0, OUTER, WIDTH)  # outer: voltage, current, line drop
+
+OHMIC, SINH, TABLE = 0, 1, 2
+
+Flat = Any
+"""A flat array of floats."""
+
+Parts = Any
+"""A tuple of arrays and numbers."""
+
+jit: Callable[[Callable[..., Any]], Any] = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+
+
+@jit
+def sinh(outer: Flat, conductance: Flat, o: int, g: Flat, b: Flat, k: int, halvings: int) -> None:
+    """The law of `Sinh`: a series for sinh at b v / 2^halvings, then doublings."""
+    scale = 0.5**halvings
+    for row in range(ROWS):
+        u = (scale * b[k + row]) * load(outer, o + V + row * LANES, LANES)
+        t = u * u
+        s = 1.0 + t * (1 / 6 + t * (1 / 120 + t * (1 / 5040 + t * (1 / 362880 + t * (1 / 39916800 + t * 1.6e-10)))))
+        s = u * s
+        c = square_root(1.0 + s * s)
+        for _ in range(halvings):
+            twice = 2.0 * s
+            s, c = twice * c, 1.0 + twice * s
+        store(outer, o + C + row * LANES, (g[k + row] / b[k + row]) * s)
+        store(conductance, row * LANES, g[k + row] * c)
+
+
+@jit
+def ohmic(outer: Flat, conductance: Flat, o: int, g: Flat, k: int) -> None:
+    """The law of `Ohmic`."""
+    for row in range(ROWS):
+        v = load(outer, o + V + row * LANES, LANES)
+        store(outer, o + C + row * LANES, g[k + row] * v)
+        store(conductance, row * LANES, splat(g[k + row], v))
+
+
+@jit
+def table(
+    outer: Flat, conductance: Flat, o: int, amplitudes: Flat, k: int, nodes: Flat, bins: Flat, pieces: Flat
+) -> None:
+    """Current and conductance of a low-rank table, linear beyond its ends."""
+    last = nodes.shape[0] - 1
+    ranks = pieces.shape[1]
+    per_volt = bins.shape[0] / (nodes[last] - nodes[0])
+    for q in range(WIDTH):
+        v = outer[o + V + q]
+        inside = min(max(v, nodes[0]), nodes[last])
+        piece = bins[min(int((inside - nodes[0]) * per_volt), bins.shape[0] - 1)]
+        while piece < last - 1 and inside >= nodes[piece + 1]:
+            piece += 1
+        h = nodes[piece + 1] - nodes[piece]
+        t = (inside - nodes[piece]) / h
+        current, slope = 0.0, 0.0
+        for rank in range(ranks):
+            c = pieces[piece, rank]
+            a = amplitudes[(k + q // LANES) * ranks + rank]
+            current += a * (c[0] + t * (c[1] + t * (c[2] + t * c[3])))
+            slope += a * (c[1] + t * (2 * c[2] + 3 * t * c[3]))
+        slope /= h
+        outer[o + C + q] = current + slope * (v - inside)
+        conductance[q] = slope
