@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,18 +37,31 @@ def effective_conductance(g: Tensor, wires: Wires) -> Tensor:
         )
     Ohmic(g)
     m, n = g.shape[-2:]
-    word = wires.word_segments(m, n, g)
-    bit = _BitLines(g, wires.bit_segments(m, n, g)[:, 1:])
+    before, after = wires.word_segments(m, n, g)[:, :-1], wires.bit_segments(m, n, g)[:, 1:]
+    if m <= n:
+        return _eliminate(g, before, after)
+    # reciprocity: drive the bit lines and sense the word lines, whose blocks are smaller
+    return _eliminate(g.flip(-2, -1).mT, after.flip(0, 1), before.flip(0, 1)).mT.flip(-2, -1)
+
+
+def _eliminate(g: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """The array column by column, from the last one.
+
+    Args:
+        g: Cell conductances [S], [*tiles, m, n].
+        before: Resistance before each cell of a word line [ohm], [m or 1, n].
+        after: Resistance after each cell of a bit line [ohm], [n or 1, m].
+    """
+    m, n = g.shape[-2:]
+    bit = _BitLines(g, after)
     seen = torch.zeros((*g.shape[:-2], m, m), dtype=g.dtype, device=g.device)
-    outputs = seen[..., :0]  # current of each bit line already passed, per volt on each word line, [..., m, columns]
-    uniform = word.shape[0] == 1
+    outputs = seen[..., :0, :]  # current of each bit line already passed, per volt on each word line
     for j in reversed(range(n)):
         admittance, transfer = bit.column(j)
         seen = admittance + seen
-        outputs = torch.cat([transfer.unsqueeze(-1), outputs], dim=-1)
-        solved = _behind(word[:, j], seen, torch.cat([seen, outputs], dim=-1), uniform)
-        seen, outputs = solved[..., :m], solved[..., m:]
-    return outputs
+        both = torch.cat([seen, transfer.unsqueeze(-2), outputs], dim=-2) @ _behind(before[:, j], seen)
+        seen, outputs = both[..., :m, :], both[..., m:, :]
+    return outputs.mT
 
 
 def eliminable(wires: Wires) -> bool:
@@ -56,15 +71,13 @@ def eliminable(wires: Wires) -> bool:
     return all(bool(end.all()) for end in ends) and not any(bool(start.any()) for start in starts)
 
 
-def _behind(r: Tensor, seen: Tensor, rhs: Tensor, uniform: bool) -> Tensor:
-    """(1 + A R)^-1 rhs: a block A of word lines as seen through one more segment of resistances `r` [m or 1]."""
+def _behind(r: Tensor, seen: Tensor) -> Tensor:
+    """(1 + R A)^-1: share of the voltages before one more segment of resistances `r` [m or 1] that a block A gets."""
     eye = torch.eye(seen.shape[-1], dtype=seen.dtype, device=seen.device)
-    if uniform:
-        factor = torch.linalg.cholesky(eye + r * seen)
-        behind: Tensor = torch.cholesky_solve(rhs, factor)
-    else:
-        behind = torch.linalg.solve(eye + seen * r, rhs)
-    return behind
+    if r.shape[0] == 1:
+        return torch.cholesky_inverse(torch.linalg.cholesky(eye + r * seen))
+    share: Tensor = torch.linalg.inv(eye + r.unsqueeze(-1) * seen)
+    return share
 
 
 class _BitLines:
@@ -88,6 +101,7 @@ class _BitLines:
         # voltage of a node relative to the last one when the current enters below both, as a logarithm
         steps = torch.log1p(r[: m - 1] * (self.above + g)[..., : m - 1, :])
         self.rise = torch.cat([torch.zeros_like(g[..., :1, :]), steps.cumsum(-2)], dim=-2)
+        self.outer = float(self.rise.detach().amax()) < math.log(torch.finfo(g.dtype).max) - 80  # no overflow in exp
         # share of the current at each node that reaches the sense node
         passed = torch.log1p(g * z)
         self.share = self.through * torch.exp(passed.cumsum(-2) - passed.sum(-2, keepdim=True))
@@ -95,7 +109,12 @@ class _BitLines:
     def column(self, j: int) -> tuple[Tensor, Tensor]:
         """Admittance matrix [..., m, m] that the word lines see at bit line j, and its sensed currents [..., m]."""
         g, z, through, rise = (a[..., j] for a in (self.g, self.below, self.through, self.rise))
-        ratio = torch.exp(rise.unsqueeze(-1) - rise.unsqueeze(-2)).triu(1)  # node i against node k > i, below 1
-        mutual = -g.unsqueeze(-1) * ratio * (z * through * g).unsqueeze(-2)
+        to_left, to_right = g, z * through * g
+        if self.outer:
+            mutual = (to_left * rise.exp()).unsqueeze(-1) * (to_right * (-rise).exp()).unsqueeze(-2)
+        else:
+            ratio = (rise.unsqueeze(-1) - rise.unsqueeze(-2)).triu(1).exp()
+            mutual = to_left.unsqueeze(-1) * ratio * to_right.unsqueeze(-2)
+        mutual = -mutual.triu(1)  # node i against node k > i
         own = g * (1 + z * self.above[..., j]) * through
-        return mutual + mutual.transpose(-1, -2) + torch.diag_embed(own), g * self.share[..., j]
+        return mutual + mutual.mT + torch.diag_embed(own), g * self.share[..., j]
