@@ -5,11 +5,14 @@ then rows. A leading column `trace` numbers the traces where there is more than 
 
 HDF5, format 1. Root attributes `format` = "devicelab-traces", `version` = 1, `count`. Groups `000000`, `000001`, ...
 hold the datasets `t` [s], `v` [V], `i` [A] and, where known, `x` [1], each with the attributes `unit` and
-`description`, and `meta`, a JSON text. A reader refuses other formats and versions.
+`description`, and `meta`, a JSON text. A reader refuses other formats and versions. Behind the HDF5 content stand the
+eight bytes `DLSHA256` and the SHA-256 of all before them: the HDF5 library can hang or crash on a damaged file, so a
+file that does not verify is never given to it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FileFormatError, ParameterError, ShapeError
-from .files import replacing
+from .files import replacing, sha256
 from .ops import is_tensor
 from .trace import UNITS, Trace
 
@@ -33,6 +36,8 @@ DESCRIPTIONS = {
     "i": "current into plus",
     "x": "state, 1 is low resistance",
 }
+SEAL = b"DLSHA256"
+SEAL_SIZE = len(SEAL) + 32
 SUFFIXES = {".csv": "csv", ".txt": "csv", ".h5": "hdf5", ".hdf5": "hdf5"}
 
 
@@ -88,24 +93,31 @@ def write_csv(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool 
 def write_hdf5(path: str | Path, traces: Trace | Sequence[Trace], *, force: bool = False) -> Path:
     """Write traces as HDF5; arguments and errors as for `write_traces`, batches included."""
     several = _listed(traces)
-    with replacing(path, force=force) as part, h5py.File(part, "w") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, "count": len(several)})
-        for k, trace in enumerate(several):
-            group = file.create_group(f"{k:06d}")
-            for name, array in _arrays(trace).items():
-                group.create_dataset(name, data=array).attrs.update(
-                    {"unit": UNITS[name], "description": DESCRIPTIONS[name]}
-                )
-            group.create_dataset("meta", data=plain_json(trace.meta))
+    with replacing(path, force=force) as part:
+        with h5py.File(part, "w") as file:
+            file.attrs.update({"format": FORMAT, "version": VERSION, "count": len(several)})
+            for k, trace in enumerate(several):
+                group = file.create_group(f"{k:06d}")
+                for name, array in _arrays(trace).items():
+                    data = group.create_dataset(name, data=array)
+                    data.attrs.update({"unit": UNITS[name], "description": DESCRIPTIONS[name]})
+                group.create_dataset("meta", data=plain_json(trace.meta))
+        seal(part)
     return Path(path)
 
 
-def read_hdf5(path: str | Path) -> list[Trace]:
+def read_hdf5(path: str | Path, *, verify: bool = True) -> list[Trace]:
     """The traces in an HDF5 file that `write_hdf5` made.
 
+    Args:
+        path: The file.
+        verify: Check the file's own hash first; turn it off for a file that another program changed on purpose.
+
     Raises:
-        FileFormatError: If the file is missing, cut off, damaged, or of another format or version.
+        FileFormatError: If the file is missing, cut off, damaged, changed, or of another format or version.
     """
+    if verify:
+        check_seal(path)
     try:
         with h5py.File(path, "r") as file:
             _check_format(file, Path(path))
@@ -117,6 +129,39 @@ def read_hdf5(path: str | Path) -> list[Trace]:
             allowed="a complete file written by devicelab",
             hint="was the copy or the run that wrote it cut off? write it again from the source files",
         ) from None
+
+
+def seal(path: Path) -> None:
+    """Append the hash of a file to it; HDF5 ignores what stands behind its content."""
+    digest = bytes.fromhex(sha256(path))
+    with path.open("ab") as file:
+        file.write(SEAL + digest)
+
+
+def check_seal(path: str | Path) -> None:
+    """Raise `FileFormatError` unless a file ends in the hash of what stands before."""
+    name = Path(path).name
+    try:
+        left = Path(path).stat().st_size - SEAL_SIZE
+        digest = hashlib.sha256()
+        with Path(path).open("rb") as file:
+            while left > 0:
+                block = file.read(min(left, 1 << 20))
+                digest.update(block)
+                left -= len(block)
+                if not block:
+                    break
+            end = file.read()
+    except OSError as problem:
+        raise FileFormatError(f"cannot read {name}", got=str(problem), allowed="an HDF5 file of devicelab") from None
+    if end != SEAL + digest.digest():
+        raise FileFormatError(
+            f"{name} is not as devicelab wrote it",
+            got="another hash than the file states" if end.startswith(SEAL) else "no hash at the end of the file",
+            allowed="a complete HDF5 file that nobody changed",
+            hint="copy it again, or write it again from the source files; read_hdf5(path, verify=False) if it was "
+            "changed on purpose",
+        )
 
 
 def read_own_csv(path: str | Path) -> list[Trace]:
@@ -134,7 +179,7 @@ def read_own_csv(path: str | Path) -> list[Trace]:
         samples = sum(int(head[3]) for head in heads)
         if body[-1] != "" or len(body) - 2 != samples:
             raise ValueError(f"{len(body) - 2} of {samples} rows")
-        names = [cell.split(" ")[0] for cell in body[0].split(",")]
+        names = _own_names(body[0])
         cells = [[float(x) if x else np.nan for x in line.split(",")] for line in body[1:-1]]
         metas = [json.loads(head[4]) for head in heads]
         data = np.array(cells, dtype=float).reshape(len(cells), len(names))
@@ -177,6 +222,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+
+def _own_names(header: str) -> list[str]:
+    """Column names of our own csv; another unit or order than we write means that somebody changed the file."""
+    known = {f"{name} [{unit}]": name for name, unit in UNITS.items()}
+    names = [known.get(cell, cell) for cell in header.split(",")]
+    signals = names[1:] if names[0] == "trace" else names
+    if signals not in (["t", "v", "i"], ["t", "v", "i", "x"]):
+        raise ValueError(f"a header that devicelab does not write: {header[:60]!r}")
+    return names
 
 
 def _check_format(file: Any, path: Path) -> None:

@@ -174,7 +174,7 @@ def _fit(text: str, width: int, dialect: Dialect) -> list[str] | None:
         trimmed = [clean(cell) for cell in cells]
         while len(trimmed) > width and not trimmed[-1]:
             trimmed.pop()
-        if len(trimmed) == width and sum(not is_missing(cell) for cell in trimmed) >= min(2, width):
+        if len(trimmed) == width and sum(bool(cell) for cell in trimmed) >= min(2, width):
             return trimmed
     return None
 
@@ -211,8 +211,10 @@ def _fit_header(above: list[Line], columns: list[Any], dialect: Dialect) -> tupl
     said = len(columns)
     while said > 1 and _is_blank(columns[said - 1]):
         said -= 1
-    stated = len(dialect.split(COMMENT.sub("", above[-1].text))) if above else 0
-    for width in dict.fromkeys([len(columns), said, max(stated, len(columns))]):
+    head = dialect.split(COMMENT.sub("", above[-1].text).rstrip()) if above else []
+    while head and not head[-1]:
+        head.pop()
+    for width in dict.fromkeys([len(head), said, len(columns)] if len(head) >= said else [said, len(columns)]):
         if heads := _header_cells(above, width, dialect):
             blank = [""] * len(columns[0])
             return heads, columns[:width] + [blank] * (width - len(columns))

@@ -2,8 +2,8 @@
 
 Format 1. Root attributes `format` = "devicelab-store", `version` = 1. Datasets `t` [s], `v` [V], `i` [A], all traces
 end to end; `start`, shape [traces + 1], where each begins; `meta`, one JSON text a trace; `failures` and `done`, JSON
-texts that name the files that could not be read, and all files that were. A state `x` and batches are not kept: a
-store holds measurements.
+texts that name the files that could not be read, and all files that were; a hash at the end as in `tracefile`. A state
+`x` and batches are not kept: a store holds measurements.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import FileFormatError, ShapeError
 from ..files import replacing
 from ..trace import UNITS, Trace
-from ..tracefile import plain_json
+from ..tracefile import check_seal, plain_json, seal
 from .dataset import Failure
 
 FORMAT = "devicelab-store"
@@ -34,6 +34,7 @@ class StoreWriter:
     """Appends traces to a new store; give it the temporary path of `replacing`."""
 
     def __init__(self, path: Path, job: str = "") -> None:
+        self.path = path
         self.file = h5py.File(path, "w")
         self.file.attrs.update({"format": FORMAT, "version": VERSION, "job": job})
         self.without_traces = 0
@@ -73,13 +74,14 @@ class StoreWriter:
                 data[at:] = np.concatenate([getattr(trace, name) for trace in traces])
 
     def close(self) -> None:
-        """Write the index and close the file."""
+        """Write the index, close the file, and append its hash."""
         self.file["start"] = np.array(self.start, dtype=np.int64)
         self.file.create_dataset("meta", data=self.meta, dtype=h5py.string_dtype())
         self.file["failures"] = json.dumps([[failure.path, failure.reason] for failure in self.failures])
         self.file["done"] = json.dumps(self.done)
         self.file.attrs["without_traces"] = self.without_traces
         self.file.close()
+        seal(self.path)
 
 
 def write_store(
@@ -106,6 +108,7 @@ class TraceStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        check_seal(path)
         try:
             self._file = h5py.File(path, "r")
         except OSError as problem:

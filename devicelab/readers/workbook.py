@@ -11,7 +11,7 @@ import numpy as np
 import python_calamine as calamine
 
 from ..errors import FileFormatError
-from .cells import clean, is_missing, numeric_share, to_column
+from .cells import clean, numeric_share, to_column
 from .delimited import name_columns
 from .source import Source
 from .table import Block
@@ -93,7 +93,7 @@ def _word(cell: Any) -> str:
 
 
 def _says(row: Sequence[Any]) -> bool:
-    return sum(not is_missing(_word(cell)) for cell in row) >= 2
+    return sum(bool(_word(cell)) for cell in row) >= 2
 
 
 def _settings(rows: list[Row]) -> dict[str, dict[str, Any]]:

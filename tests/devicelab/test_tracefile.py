@@ -113,7 +113,27 @@ def test_foreign_hdf5_is_refused(key: str, value: object, tmp_path: Path) -> Non
     with h5py.File(path, "a") as file:
         file.attrs[key] = value
     with pytest.raises(FileFormatError, match=r"known format(?s:.*)devicelab-traces version 1"):
+        read_hdf5(path, verify=False)
+
+
+def test_changed_hdf5_is_refused_unless_told(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "a.h5", some_trace(1))
+    with h5py.File(path, "a") as file:
+        file["000000/i"][3] = 1.0
+    with pytest.raises(FileFormatError, match=r"not as devicelab wrote it(?s:.*)verify=False"):
         read_hdf5(path)
+    assert read_hdf5(path, verify=False)[0].i[3] == 1.0
+
+
+def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "a.h5", some_trace(1))
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), 97):
+        data[at] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(FileFormatError, match="got:"):
+            read_hdf5(path)
+        data[at] ^= 1
 
 
 def test_nothing_to_write_and_unknown_suffix_are_refused(tmp_path: Path) -> None:
