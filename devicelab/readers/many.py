@@ -150,7 +150,7 @@ def read_into_store(
     """Read many files into an HDF5 store, in memory that does not grow with their number.
 
     An interrupted run leaves what it has in `STORE.parts/`; the same call goes on from there. Files that were changed
-    meanwhile are read again.
+    meanwhile are read again, and stand last.
 
     Args:
         paths: A file, a folder, a glob, or several of them.
@@ -175,7 +175,7 @@ def read_into_store(
         done = _usable_parts(parts, set(files), repr(job))
         todo = [path for stamp, path in files.items() if stamp not in done]
         outcomes = _read_all(todo, job, workers, progress)
-        first = len(list(parts.iterdir()))
+        first = 1 + max((int(part.stem) for part in parts.glob("*.h5")), default=-1)
         for number, group in enumerate(iter(lambda: list(islice(outcomes, IN_A_PART)), []), start=first):
             _save_part(parts / f"{number:06d}.h5", group, repr(job))
         summary = _merge(parts, final, target, len(files), len(done))
