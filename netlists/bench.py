@@ -97,7 +97,7 @@ def bench(
         subckt(model, "device").rstrip("\n"),
         wrap(f"V1 a 0 {drive.source or polyline_source(drive.t - drive.t[0], drive.v)}"),
         *elements,
-        f"X1 {path} 0 x device x0={number(x0)}",
+        f"X1 {path} 0 x device x0={number(x0)} tau={number(step)}",
         settings.options(),
         f".save v(a) v({path}) v(x) i(v1)",
         f".tran {number(step)} {number(stop)} 0 {number(step)}",

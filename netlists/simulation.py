@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from devicelab import Drive, Trace
 from devicelab.models import Model
 
 from .bench import Settings, bench, device_node
-from .run import ngspice_version, run
+from .run import NgspiceError, Vectors, ngspice_version, run
+
+LOOSEST = 1e-3
+"""ngspice's own default for reltol."""
 
 
 def simulate(
@@ -43,7 +47,10 @@ def simulate(
 
     Returns:
         Trace with t, v (across the device), i and x, each of shape [t], and in `meta` the voltage of the source
-        (``v_applied`` [V], shape [t]), the circuit, the settings and the version of ngspice.
+        (``v_applied`` [V], shape [t]), the circuit, the settings that were used and the version of ngspice.
+
+    Where ngspice cannot follow (its time step becomes too small, mostly at the corner of a compliance limit) the run is
+    repeated with other settings: the other method, then a `reltol` ten times as large. `meta` says which.
 
     Raises:
         NgspiceError: If ngspice fails (`devicelab.errors.SpiceError` is its base).
@@ -53,8 +60,7 @@ def simulate(
     """
     settings = Settings(reltol=reltol, max_step=max_step, method=method)
     circuit: dict[str, Any] = {"x0": x0, "series_resistance": series_resistance, "compliance": compliance}
-    netlist = bench(model, drive, settings=settings, **circuit)
-    result = run(netlist, save=save, timeout=timeout)
+    result, settings = _run(model, drive, settings, circuit, save, timeout)
     time = result["time"]
     keep = np.concatenate([[True], np.diff(time) > 0])
     node = device_node(series_resistance, compliance)
@@ -64,10 +70,32 @@ def simulate(
         "ngspice": ngspice_version(),
         "model": model.name,
         **{name: value for name, value in circuit.items() if value is not None},
-        "method": method,
-        "reltol": reltol,
+        "method": settings.method,
+        "reltol": settings.reltol,
         "max_step": settings.step(drive),
         "v_applied": result["v(a)"][keep],
     }
     x = np.clip(x, 0.0, 1.0)  # Newton's method leaves 1e-9 beyond the bound
     return Trace(t=time[keep] + drive.t[0], v=v, i=-i, x=x, meta=meta)
+
+
+def _run(
+    model: Model,
+    drive: Drive,
+    settings: Settings,
+    circuit: dict[str, Any],
+    save: str | os.PathLike[str] | None,
+    timeout: float,
+) -> tuple[Vectors, Settings]:
+    """The result, and the settings with which ngspice got through."""
+    other = "gear" if settings.method == "trap" else "trap"
+    looser = min(10 * settings.reltol, LOOSEST)
+    changes: list[dict[str, Any]] = [{}, {"method": other}, {"reltol": looser}, {"reltol": looser, "method": other}]
+    *most, last = [replace(settings, **change) for change in changes]
+    for tried in most:
+        try:
+            return run(bench(model, drive, settings=tried, **circuit), save=save, timeout=timeout), tried
+        except NgspiceError as error:
+            if "timestep too small" not in error.log.lower():
+                raise
+    return run(bench(model, drive, settings=last, **circuit), save=save, timeout=timeout), last

@@ -19,7 +19,7 @@ from devicelab.errors import ParameterError
 from devicelab.models import Model
 from devicelab.ops import Value
 
-from .expression import SPICE, Expression, Scalar, number, plain
+from .expression import SPICE, Expression, Scalar, number, plain, wrapped
 
 WIDTH = 110
 """Longest line of a netlist; continued lines begin with a plus."""
@@ -31,6 +31,12 @@ WINDOW = "window_"
 """Prefix of the window's parameters, which may share names with the model's."""
 
 STATE = "x0"
+
+INSIDE = "min(max(V(x), 0), 1)"
+"""The state, also between Newton steps, whose V(x) may be anywhere."""
+
+SCALE = "tau"
+"""Parameter with which the rate [1/s] becomes a voltage that ngspice's tolerances suit."""
 
 
 def subckt(model: Model, name: str | None = None) -> str:
@@ -49,10 +55,10 @@ def subckt(model: Model, name: str | None = None) -> str:
     name = name or model.name
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ParameterError("not a name for a sub-circuit", got=repr(name), allowed="letters, digits, underscores")
-    defaults = {STATE: 0.0, **subckt_parameters(model)}
+    defaults = {STATE: 0.0, SCALE: 1.0, **subckt_parameters(model)}
     bound = _symbolic(model)
     plus, minus = ("plus", "minus") if model.polarity > 0 else ("minus", "plus")
-    v, x = Expression(f"V({plus},{minus})"), Expression("V(x)")
+    v, x = Expression(f"V({plus},{minus})"), Expression(INSIDE)
     current = bound._current(v, x, SPICE)
     rate = bound._rate(v, x, SPICE)
     parameters = " ".join(f"{key}={number(value)}" for key, value in defaults.items())
@@ -60,9 +66,10 @@ def subckt(model: Model, name: str | None = None) -> str:
         f"* {_title(model)}; x = 1 is the low resistance",
         f".subckt {name} plus minus x params: {parameters}",
         f"Bi {plus} {minus} I={plain(current)}",
-        f"Br rate 0 V={plain(rate)}",
-        f"Bs 0 s I=(time > 0 ? {_stopped(Expression('V(rate)'))} : 0)",
-        "Cs s 0 1",
+        f"Br rate 0 V={{{SCALE}}} * {wrapped(rate)}",
+        f"Bm move 0 V=(time > 0 ? {_stopped(Expression('V(rate)'))} : 0)",
+        "Gs 0 s move 0 1",
+        f"Cs s 0 {{{SCALE}}}",
         "Rs s 0 1e12",
         f"Bx x 0 V=min(max({{{STATE}}} + V(s), 0), 1)",
         f".ends {name}",
