@@ -22,7 +22,7 @@ DELIMITERS = ("\t", ";", ",", "|", " ")
 NAMES = {"tab": "\t", "semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 COMMENT = re.compile(r"^\s*(?:[#%!]|//)+\s?")
 NEW_PIECE = re.compile(r"(?i)^\W*(cycle|loop|sweep|run|trace|step)\D{0,6}(\d+)\s*((of|/)\s*\d+)?\W*$")
-SAMPLE = 200
+SAMPLE = 60
 """Lines looked at to tell the delimiter; enough to outvote any preamble that an instrument writes."""
 
 
@@ -33,6 +33,10 @@ class Line:
     number: int
     text: str
     is_data: bool = False
+
+
+Piece = tuple[list[Line], list[Line]]
+"""The lines above a run of data, and the data."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,8 @@ def read_blocks(text: str, name: str, layout: Layout) -> list[Block]:
     if not lines:
         raise FileFormatError(f"{name} holds no data", got="blank lines only", allowed="rows of numbers")
     dialect = find_dialect([line.text for line in lines], name, layout)
-    lines = [
-        Line(line.number, line.text, not COMMENT.match(line.text) and dialect.is_data(line.text)) for line in lines
-    ]
-    blocks = [_block(head, data, dialect, layout, name) for head, data in _pieces(lines, dialect, name, layout)]
+    pieces = _plain(lines, dialect) or _pieces([_told(line, dialect) for line in lines], dialect, name)
+    blocks = [_block(head, data, dialect, layout, name) for head, data in pieces]
     if not blocks:
         raise FileFormatError(f"{name} holds no rows of numbers", got=lines[0].text[:60], allowed="a table of numbers")
     return blocks
@@ -108,10 +110,22 @@ def find_dialect(lines: list[str], name: str, layout: Layout) -> Dialect:
     return found[best]
 
 
-def _pieces(lines: list[Line], dialect: Dialect, name: str, layout: Layout) -> list[tuple[list[Line], list[Line]]]:
+def _told(line: Line, dialect: Dialect) -> Line:
+    return Line(line.number, line.text, not COMMENT.match(line.text) and dialect.is_data(line.text))
+
+
+def _plain(lines: list[Line], dialect: Dialect) -> list[Piece]:
+    """The one piece of a file with nothing but numbers below its header; empty for any other file."""
+    first = next((k for k, line in enumerate(lines) if _told(line, dialect).is_data), None)
+    if first is None or _numbers(lines[first:], dialect) is None:
+        return []
+    return [(lines[:first], lines[first:])]
+
+
+def _pieces(lines: list[Line], dialect: Dialect, name: str) -> list[Piece]:
     """The file as (lines above, data lines) pairs; a lone data row between words belongs to the header."""
     runs = [(is_data, list(group)) for is_data, group in groupby(lines, key=lambda line: line.is_data)]
-    pieces: list[tuple[list[Line], list[Line]]] = []
+    pieces: list[Piece] = []
     above: list[Line] = []
     for place, (is_data, run) in enumerate(runs):
         lone = len(run) == 1 and any(later for later, _ in runs[place + 1 :]) and not pieces
@@ -224,22 +238,25 @@ def _fit_header(above: list[Line], columns: list[Any], dialect: Dialect) -> tupl
 def _columns(data: list[Line], dialect: Dialect) -> tuple[NDArray[np.int64], list[Any]]:
     """Line numbers and the cells of each column; short rows are filled with blanks."""
     numbers = np.array([line.number for line in data], dtype=np.int64)
-    try:
-        fast = _fast(data, dialect)
-    except ValueError:
-        fast = None
-    if fast is not None:
-        return numbers, list(fast.T)
+    if (table := _numbers(data, dialect)) is not None:
+        return numbers, list(table.T)
     rows = [dialect.split(line.text) for line in data]
     width = max(len(row) for row in rows)
     return numbers, [[row[k] if k < len(row) else "" for row in rows] for k in range(width)]
 
 
-def _fast(data: list[Line], dialect: Dialect) -> Any:
+def _numbers(data: list[Line], dialect: Dialect) -> NDArray[np.float64] | None:
+    """All cells as numbers in one go, shape [t, columns]; None when some line holds anything else."""
     if dialect.decimal != ".":
         return None
+    texts = [line.text for line in data]
     delimiter = None if dialect.delimiter == " " else dialect.delimiter
-    return np.loadtxt([line.text for line in data], delimiter=delimiter, comments=None, ndmin=2)
+    if delimiter and all(text.endswith(delimiter) for text in texts):
+        texts = [text[:-1] for text in texts]  # one empty column at the end, as KickStart writes
+    try:
+        return np.loadtxt(texts, delimiter=delimiter, comments=None, ndmin=2)
+    except ValueError:
+        return None
 
 
 def _is_blank(cells: Any) -> bool:

@@ -273,9 +273,6 @@ def _merge(parts: Path, final: Path, target: Path, files: int, resumed: int) -> 
     writer = StoreWriter(final)
     for path in sorted(parts.glob("*.h5")):
         with open_store(path) as store:
-            writer.add(list(store))
-            writer.failures += store.failures
-            writer.done += store.done
-            writer.without_traces += store.without_traces
+            writer.add_store(store)
     writer.close()
     return Summary(target, files, len(writer.meta), writer.without_traces, tuple(writer.failures), resumed)

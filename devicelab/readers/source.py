@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from ..errors import FileFormatError
 MAX_UNPACKED = 2**30
 """Largest size of an unpacked .gz file [byte]; a compressed bomb must not fill the memory."""
 
+ODD = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd]")
+RARE = re.compile("[^\x00-\u2fff\ufeff]")
 MAGIC: dict[bytes, str] = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "xlsx",
@@ -156,8 +159,7 @@ def _strict(data: bytes, encoding: str, path: Path) -> tuple[str, str]:
 
 def _checked(text: str, path: Path) -> str:
     """`text`, unless it holds control characters or characters that no instrument writes."""
-    odd = sum(1 for c in text[:65536] if (c < " " and c not in "\t\r\n\f") or c == "\ufffd" or "\x7f" <= c < "\xa0")
-    rare = sum(1 for c in text[:65536] if c > "\u2fff" and c != "\ufeff")
+    odd, rare = (len(pattern.findall(text, 0, 65536)) for pattern in (ODD, RARE))
     if odd or rare > 0.3 * min(len(text), 65536):
         raise _not_text(path, f"{odd} control characters" if odd else "mostly characters that are not Latin")
     return text

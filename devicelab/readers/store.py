@@ -37,6 +37,7 @@ class StoreWriter:
         self.path = path
         self.file = h5py.File(path, "w")
         self.file.attrs.update({"format": FORMAT, "version": VERSION, "job": job})
+        self.data: dict[str, Any] = {}
         self.without_traces = 0
         for name in SIGNALS:
             data = self.file.create_dataset(
@@ -50,6 +51,7 @@ class StoreWriter:
                 shuffle=True,
             )
             data.attrs["unit"] = UNITS[name]
+            self.data[name] = data
         self.start = [0]
         self.meta: list[str] = []
         self.failures: list[Failure] = []
@@ -67,11 +69,23 @@ class StoreWriter:
             self.start.append(self.start[-1] + len(trace))
             self.meta.append(plain_json(trace.meta))
         for name in SIGNALS:
-            data = self.file[name]
-            at = data.shape[0]
-            data.resize((self.start[-1],))
-            if traces:
-                data[at:] = np.concatenate([getattr(trace, name) for trace in traces])
+            self._append(name, [getattr(trace, name) for trace in traces])
+
+    def _append(self, name: str, arrays: list[Any]) -> None:
+        at = self.data[name].shape[0]
+        self.data[name].resize((self.start[-1],))
+        if arrays:
+            self.data[name][at:] = np.concatenate(arrays)
+
+    def add_store(self, store: TraceStore) -> None:
+        """Append all that another store holds."""
+        self.start += (self.start[-1] + store.start[1:]).tolist()
+        self.meta += store.texts
+        for name in SIGNALS:
+            self._append(name, [store.data[name][()]])
+        self.failures += store.failures
+        self.done += store.done
+        self.without_traces += store.without_traces
 
     def close(self) -> None:
         """Write the index, close the file, and append its hash."""
@@ -116,8 +130,10 @@ class TraceStore:
         try:
             if self._file.attrs.get("format") != FORMAT or self._file.attrs.get("version") != VERSION:
                 raise KeyError(f"format {self._file.attrs.get('format')!r}")
-            self._start = self._file["start"][()]
-            self.metas: list[dict[str, Any]] = [json.loads(text) for text in self._file["meta"].asstr()[()]]
+            self.data = {name: self._file[name] for name in SIGNALS}
+            self.start = self._file["start"][()]
+            self.texts: list[str] = self._file["meta"].asstr()[()].tolist()
+            self.metas: list[dict[str, Any]] = [json.loads(text) for text in self.texts]
             self.failures = tuple(Failure(*pair) for pair in json.loads(self._file["failures"].asstr()[()]))
             self.done: list[str] = json.loads(self._file["done"].asstr()[()])
             self.job = str(self._file.attrs.get("job", ""))
@@ -139,9 +155,9 @@ class TraceStore:
 
     def __getitem__(self, index: int) -> Trace:
         k = range(len(self))[index]
-        rows = slice(int(self._start[k]), int(self._start[k + 1]))
+        rows = slice(int(self.start[k]), int(self.start[k + 1]))
         try:
-            t, v, i = (self._file[name][rows] for name in SIGNALS)
+            t, v, i = (self.data[name][rows] for name in SIGNALS)
         except (OSError, KeyError) as problem:
             raise self._damaged(problem) from None
         return Trace(t, v, i, meta=self.metas[k])

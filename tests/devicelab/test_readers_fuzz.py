@@ -20,7 +20,7 @@ from devicelab.trace import Trace
 from devicelab.tracefile import write_csv, write_hdf5
 
 FUZZ = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=5000,  # ms for one file of a few kB: a hang, not a slow machine
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
@@ -133,20 +133,20 @@ def test_seed_is_good(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SEEDS)
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=40)
 @given(draw=st.data())
 def test_damaged_text_file(name: str, draw: st.DataObject, tmp_path: Path) -> None:
     check(tmp_path, draw.draw(damaged(SEEDS[name])))
 
 
-@settings(FUZZ, max_examples=100)
+@settings(FUZZ, max_examples=60)
 @given(draw=st.data())
 def test_damaged_workbook(draw: st.DataObject, tmp_path: Path) -> None:
     check(tmp_path, draw.draw(damaged(workbook())), "file.xlsx")
 
 
 @pytest.mark.parametrize("kind", ["csv", "h5"])
-@settings(FUZZ, max_examples=100)
+@settings(FUZZ, max_examples=60)
 @given(draw=st.data())
 def test_damaged_file_of_ours(kind: str, draw: st.DataObject, tmp_path: Path) -> None:
     check(tmp_path, draw.draw(damaged(own(kind, str(tmp_path)))), f"file.{kind}")
