@@ -20,7 +20,7 @@ from .models.vteam import Resistance
 from .report import Report
 from .simulation import simulate
 from .trace import Trace
-from .windows import Biolek, Joglekar, NoWindow, Window
+from .windows import Biolek, NoWindow, Window
 
 V_READ = 0.2
 LINE_RESISTANCES = (2.0, 20.0)
@@ -31,7 +31,7 @@ CANDIDATES: tuple[tuple[str, Window, Resistance], ...] = (
     ("exponential R, no window", NoWindow(), "exponential"),
     ("linear R, Biolek", Biolek(p=1), "linear"),
     ("exponential R, Biolek", Biolek(p=1), "exponential"),
-    ("exponential R, Joglekar", Joglekar(p=1), "exponential"),
+    ("exponential R, Biolek p=4", Biolek(p=4), "exponential"),
 )
 
 
@@ -133,7 +133,7 @@ def _fit(story: Story, traces: list[Trace]) -> Any:
         template = VTEAM(
             r_on=1e3, r_off=1e5, v_on=-0.5, v_off=0.5, k_on=1.0, k_off=1.0, window=window, resistance=resistance
         )
-        result = fits.fit(template, traces, starts=6)
+        result = fits.fit(template, traces, starts=8)
         attempts.append(result)
         quality = result.metrics
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,13 @@ def hysteresis(
     """Current against voltage, with arrows along the sweep; |I| on a logarithmic axis if `log`."""
     ax = _axes(ax)
     listed = [traces] if isinstance(traces, Trace) else list(traces)
-    unit, scale = ("A", 1.0) if log else _prefix(max(float(np.abs(_array(trace.i)).max()) for trace in listed), "A")
+    drawn = re.fullmatch(r"current \[(.?)A\]", ax.get_ylabel())  # a second call keeps the unit of the first
+    if log:
+        unit, scale = "A", 1.0
+    elif drawn is not None:
+        unit, scale = f"{drawn[1]}A", next(10.0**-power for power, prefix in _PREFIXES.items() if prefix == drawn[1])
+    else:
+        unit, scale = _prefix(max(float(np.abs(_array(trace.i)).max()) for trace in listed), "A")
     for k, trace in enumerate(listed):
         v, i = _array(trace.v), _array(trace.i) * scale
         y = np.abs(i) if log else i

@@ -17,11 +17,12 @@ from devicelab.models import SeparableModel
 from devicelab.simulation import trajectory
 
 from .noise import Noise, compliance_mask, estimate_noise
-from .result import Z95, Estimate, FitResult, Frozen, metrics
+from .result import Z95, Estimate, FitResult, metrics
 from .space import Coordinate, Extent, Space, fit_names
 
 Array = NDArray[np.float64]
 SCREEN_POINTS = 256
+POLISHED = 3
 STEP = 1e-5
 SETTLE = 4
 FAR = 1e4  # residual where a trial point overflows
@@ -53,7 +54,7 @@ def fit(
         noise: Standard deviation of the current as (relative, floor [A]); estimated from the traces by default.
         polarity: +1 or -1; by default found from which sign of the voltage SETs.
         screen: Number of starting points evaluated.
-        starts: How many of the best are descended from.
+        starts: How many of the best are descended from on thinned traces; the best of those on the whole ones.
         seed: Seed of the screen.
         progress: Called with one line of text at every stage.
 
@@ -73,23 +74,23 @@ def fit(
     say = progress or (lambda line: None)
     say(f"screening {screen} starting points for {len(problem.space.axes)} parameters")
     candidates = problem.screen(screen, seed)[:starts]
+    coarse = problem.thinned()
+    rough = sorted((coarse.descend(start, most=60) for start in candidates), key=lambda attempt: attempt.chisqr)
     best: Any = None
-    for k, start in enumerate(candidates):
-        attempt = problem.descend(start)
-        say(f"descent {k + 1} of {len(candidates)}: chi2 per sample {attempt.chisqr / problem.size:.4g}")
-        if best is None or attempt.chisqr < best.chisqr:
-            best = attempt
-    frozen = problem.undetermined(best)
-    if frozen:
-        best = problem.descend(problem.vector(best.params), frozen=[entry.name for entry in frozen])
-    best = problem.settle(best, [entry.name for entry in frozen])
+    for k, attempt in enumerate(rough[:POLISHED]):
+        polished = problem.descend(problem.vector(attempt.params))
+        say(f"descent {k + 1} of {min(POLISHED, len(rough))}: chi2 per sample {polished.chisqr / problem.size:.4g}")
+        if best is None or polished.chisqr < best.chisqr:
+            best = polished
+    problem.misfit = max(1.0, float(best.redchi)) ** 0.5
+    best = problem.settle(problem.descend(problem.vector(best.params)))
     if not best.success:
         raise ConvergenceError(
             "the fit did not converge",
             got=str(best.message).strip(),
             hint="more starts=..., fewer parameters (fixed=[...]), or another model or window",
         )
-    return problem.result(best, frozen, seed)
+    return problem.result(best, seed)
 
 
 def set_polarity(model: SeparableModel, traces: Sequence[Trace]) -> int:
@@ -139,6 +140,8 @@ class _Problem:
     noise: Noise
     space: Space
     data: list[Array]
+    misfit: float = 1.0
+    """How far residuals exceed the noise; intervals grow by it, and the prior is kept out of that."""
 
     @classmethod
     def make(
@@ -178,27 +181,30 @@ class _Problem:
         return sum(part.size for part in self.data)
 
     def residual(self, theta: Array) -> Array:
-        """Residuals in standard deviations, [samples] for one vector or [b, samples] for a batch."""
+        """Residuals in standard deviations, [samples + p] for one vector or [b, samples + p] for a batch.
+
+        The last p say how far each coordinate is from the middle of its box, in half widths: a prior too weak to matter
+        where the data speak. Where they do not, the estimate stays put and its interval is the box.
+        """
         model, x0 = self.space.decode(theta)
         parts = []
         for trace, mask, data, start in zip(self.traces, self.masks, self.data, x0, strict=True):
             _, i = trajectory(model, trace.t, trace.v, start)
             parts.append(self.noise.transform(i[..., mask]) - data)
-        return np.nan_to_num(np.concatenate(parts, axis=-1), nan=FAR)
+        axes = self.space.axes
+        low, high = np.array([axis.low for axis in axes]), np.array([axis.high for axis in axes])
+        prior = self.misfit * (theta - 0.5 * (low + high)) / (0.5 * (high - low))
+        return np.nan_to_num(np.concatenate([*parts, prior], axis=-1), nan=FAR)
 
-    def jacobian(self, theta: Array, columns: list[int]) -> Array:
-        """Central differences of the residual, all columns in one batch, shape [samples, columns]."""
+    def jacobian(self, theta: Array) -> Array:
+        """Central differences of the residual, all columns in one batch, shape [samples + p, p]."""
         low, high = self._limits()
-        step = STEP * np.array([axis.high - axis.low for axis in self.space.axes])
-        up = np.repeat(theta[None], len(columns), axis=0)
-        down = up.copy()
-        for row, k in enumerate(columns):
-            up[row, k] = min(theta[k] + step[k], high[k])
-            down[row, k] = max(theta[k] - step[k], low[k])
+        step = np.diag(STEP * np.array([axis.high - axis.low for axis in self.space.axes]))
+        up, down = np.minimum(theta + step, high), np.maximum(theta - step, low)
         with np.errstate(all="ignore"):
             both = self.residual(np.concatenate([up, down]))
-        width = (up - down)[np.arange(len(columns)), columns]
-        return ((both[: len(columns)] - both[len(columns) :]) / width[:, None]).T
+        width = np.diagonal(up - down)
+        return ((both[: theta.size] - both[theta.size :]) / width[:, None]).T
 
     def _limits(self) -> tuple[Array, Array]:
         return np.array([axis.floor for axis in self.space.axes]), np.array([axis.ceiling for axis in self.space.axes])
@@ -209,12 +215,13 @@ class _Problem:
         unit = qmc.Sobol(len(axes), seed=seed).random(count)
         low, high = np.array([a.low for a in axes]), np.array([a.high for a in axes])
         theta = low + unit * (high - low)
-        thin = self._thinned()
+        thin = self.thinned()
         with np.errstate(all="ignore"):
             cost = np.concatenate([np.square(thin.residual(part)).sum(-1) for part in np.array_split(theta, 8)])
         return [theta[k] for k in np.argsort(cost)]
 
-    def _thinned(self) -> _Problem:
+    def thinned(self) -> _Problem:
+        """The same problem on fewer samples, for screening and first descents; the extremes of a sweep stay."""
         traces, masks, data = [], [], []
         for trace, mask in zip(self.traces, self.masks, strict=True):
             budget = max(64, SCREEN_POINTS // len(self.traces))
@@ -229,26 +236,25 @@ class _Problem:
         """Coordinates from lmfit parameters."""
         return np.array([params[axis.label].value for axis in self.space.axes])
 
-    def descend(self, start: Array, frozen: Sequence[str] = ()) -> Any:
+    def descend(self, start: Array, most: int = 400) -> Any:
         """One lmfit run from a starting point."""
         params = lmfit.Parameters()
         for axis, value in zip(self.space.axes, start, strict=True):
-            params.add(axis.label, value, min=axis.floor, max=axis.ceiling, vary=axis.name not in frozen)
-        columns = [k for k, axis in enumerate(self.space.axes) if axis.name not in frozen]
-        scale = np.array([axis.high - axis.low for axis in self.space.axes])[columns]
+            params.add(axis.label, value, min=axis.floor, max=axis.ceiling)
+        scale = np.array([axis.high - axis.low for axis in self.space.axes])
         with np.errstate(all="ignore"):
             return lmfit.minimize(
                 lambda p: self.residual(self.vector(p)),
                 params,
                 method="least_squares",
-                jac=lambda p: self.jacobian(self.vector(p), columns),
+                jac=lambda p: self.jacobian(self.vector(p)),
                 x_scale=scale,
-                max_nfev=400,
-                ftol=1e-7,  # a chi2 of a thousand samples changes by 1e-4 of a standard deviation
+                max_nfev=most,
+                ftol=1e-5,  # a chi2 of a thousand samples changes by 1e-2, far less than its scatter
                 xtol=1e-8,
             )
 
-    def settle(self, outcome: Any, frozen: Sequence[str]) -> Any:
+    def settle(self, outcome: Any) -> Any:
         """The outcome; one that ran out of evaluations counts once as many again lower chi2 by less than it scatters.
 
         Where a switching edge falls between two samples the residual has steps, on which a descent creeps for ever over
@@ -258,31 +264,12 @@ class _Problem:
         for _ in range(SETTLE):
             if outcome.success:
                 break
-            again = self.descend(self.vector(outcome.params), frozen)
+            again = self.descend(self.vector(outcome.params))
             again.success |= bool(outcome.chisqr - again.chisqr < scatter * max(1.0, again.redchi))
             outcome = again
         return outcome
 
-    def undetermined(self, outcome: Any) -> list[Frozen]:
-        """Parameters that the traces do not determine: their 95 % interval is wider than the box itself."""
-        theta = self.vector(outcome.params)
-        axes = self.space.axes
-        active = list(range(len(axes)))
-        out: list[Frozen] = []
-        while active:
-            jac = self.jacobian(theta, active) * np.array([axes[k].high - axes[k].low for k in active])
-            spread = max(1.0, outcome.redchi) ** 0.5
-            _, s, vt = np.linalg.svd(jac, full_matrices=False)
-            error = spread * np.sqrt(np.square(vt / np.maximum(s, 1e-12)[:, None]).sum(axis=0))
-            worst = int(error.argmax())
-            if 2 * Z95 * error[worst] < 1.0:
-                break
-            axis = axes[active.pop(worst)]
-            searched = f"{_undo(axis, axis.low):.3g} to {_undo(axis, axis.high):.3g}"
-            out.append(Frozen(axis.name, f"interval wider than the range searched, {searched}"))
-        return out
-
-    def result(self, outcome: Any, frozen: list[Frozen], seed: int) -> FitResult:
+    def result(self, outcome: Any, seed: int) -> FitResult:
         """The result in the model's own parameters."""
         theta = self.vector(outcome.params)
         model, x0 = self.space.decode(theta)
@@ -293,53 +280,71 @@ class _Problem:
         return FitResult(
             model=model,
             x0=x0,
-            estimates=self._estimates(outcome, theta, frozen),
-            correlations=_correlations(outcome),
+            estimates=self._estimates(outcome, theta),
+            correlations=self._correlations(theta),
             metrics=metrics(self.traces, fitted, self.masks, self.noise),
-            statistics={
-                "samples": float(self.size),
-                "chisqr": float(outcome.chisqr),
-                "redchi": float(outcome.redchi),
-                "aic": float(outcome.aic),
-                "bic": float(outcome.bic),
-                "evaluations": float(outcome.nfev),
-            },
+            statistics=self._statistics(theta, outcome.nfev),
             noise=self.noise,
             traces=self.traces,
             masks=self.masks,
             seed=seed,
         )
 
-    def _estimates(self, outcome: Any, theta: Array, frozen: list[Frozen]) -> list[Estimate]:
+    def _statistics(self, theta: Array, evaluations: int) -> dict[str, float]:
+        """Of the data alone, the prior left out."""
+        n, p = self.size, theta.size
+        chisqr = float(np.square(self.residual(theta)[:n]).sum())
+        log = n * np.log(chisqr / n)
+        return {
+            "samples": float(n),
+            "chisqr": chisqr,
+            "redchi": chisqr / (n - p),
+            "aic": float(log + 2 * p),
+            "bic": float(log + np.log(n) * p),
+            "evaluations": float(evaluations),
+        }
+
+    def _estimates(self, outcome: Any, theta: Array) -> list[Estimate]:
         """Values and 95 % intervals in model units; those of rates by propagation through the coordinates."""
-        covariance = np.zeros((theta.size, theta.size))
-        labels = [axis.label for axis in self.space.axes]
-        known = getattr(outcome, "covar", None)
-        if known is not None:
-            at = [labels.index(name) for name in outcome.var_names]
-            covariance[np.ix_(at, at)] = known
-        start = np.array([outcome.init_values.get(label, outcome.params[label].value) for label in labels])
+        covariance = self._covariance(theta)
+        start = np.array([outcome.init_values[axis.label] for axis in self.space.axes])
         value, initial = self._physical(theta), self._physical(start)
-        step = 1e-6 * np.array([axis.high - axis.low for axis in self.space.axes])
-        shifted = np.concatenate([theta + np.diag(step), theta - np.diag(step)])
+        width = np.array([axis.high - axis.low for axis in self.space.axes])
+        shifted = np.concatenate([theta + np.diag(1e-6 * width), theta - np.diag(1e-6 * width)])
         both = self._physical(shifted)
-        gradient = (both[: theta.size] - both[theta.size :]).T / (2 * step)
-        error = np.sqrt(np.einsum("ij,jk,ik->i", gradient, covariance, gradient))
-        undetermined = {entry.name: entry.reason for entry in frozen}
+        gradient = (both[: theta.size] - both[theta.size :]).T / (2e-6 * width)
+        reach = Z95 * np.sqrt(np.einsum("ij,jk,ik->i", gradient, covariance, gradient))
+        own = 2 * Z95 * np.sqrt(np.diag(covariance)) / width
         out = []
         for k, axis in enumerate(self.space.axes):
-            low, high = _undo(axis, value[k] - Z95 * error[k]), _undo(axis, value[k] + Z95 * error[k])
-            note = ""
-            if axis.name in undetermined:
-                note, low, high = f"not determined: {undetermined[axis.name]}", float("nan"), float("nan")
-            elif known is None:
-                note, low, high = "no covariance", float("nan"), float("nan")
-            elif axis.log and 2 * Z95 * error[k] > max(10.0, axis.high - axis.low):
-                note, low, high = "not determined: it trades off against other parameters", float("nan"), float("nan")
-            elif min(theta[k] - axis.floor, axis.ceiling - theta[k]) < 1e-6 * (axis.ceiling - axis.floor):
-                note = "at bound"
-            out.append(Estimate(axis.name, axis.unit, _undo(axis, value[k]), low, high, _undo(axis, initial[k]), note))
+            edge = min(theta[k] - axis.floor, axis.ceiling - theta[k]) < 1e-6 * (axis.ceiling - axis.floor)
+            note = "at bound" if edge else ""
+            if own[k] > 1.0:
+                note = f"not determined: any of {_undo(axis, axis.low):.3g} to {_undo(axis, axis.high):.3g} will do"
+            elif own[k] > 0.5:
+                note = "weakly determined"
+            elif axis.log and 2 * reach[k] > max(4.0, width[k]):
+                note = "not determined: trades off against threshold and exponent"
+            low, high = value[k] - reach[k], value[k] + reach[k]
+            if axis.reference is None:
+                low, high = max(low, axis.floor), min(high, axis.ceiling)
+            ends = _undo(axis, low), _undo(axis, high)
+            best, first = _undo(axis, value[k]), _undo(axis, initial[k])
+            out.append(Estimate(axis.name, axis.unit, best, ends[0], ends[1], first, note))
         return out
+
+    def _covariance(self, theta: Array) -> Array:
+        """Of the coordinates; the prior makes it finite, and it grows with the misfit."""
+        jac = self.jacobian(theta)
+        return np.asarray(np.linalg.inv(jac.T @ jac) * self.misfit**2)
+
+    def _correlations(self, theta: Array) -> list[tuple[str, str, float]]:
+        covariance = self._covariance(theta)
+        scale = np.sqrt(np.diag(covariance))
+        matrix = covariance / np.outer(scale, scale)
+        names = [axis.label for axis in self.space.axes]
+        pairs = [(names[a], names[b], float(matrix[a, b])) for a in range(len(names)) for b in range(a)]
+        return sorted((pair for pair in pairs if abs(pair[2]) > 0.5), key=lambda pair: -abs(pair[2]))
 
     def _physical(self, theta: Array) -> Array:
         """Model parameters and initial states, log10 where the axis is, shape as `theta`."""
@@ -353,13 +358,3 @@ class _Problem:
 
 def _undo(axis: Coordinate, value: float) -> float:
     return float(10.0 ** min(value, 300.0)) if axis.log else float(value)
-
-
-def _correlations(outcome: Any) -> list[tuple[str, str, float]]:
-    if getattr(outcome, "covar", None) is None:
-        return []
-    scale = np.sqrt(np.diag(outcome.covar))
-    matrix = outcome.covar / np.outer(scale, scale)
-    names = outcome.var_names
-    pairs = [(names[a], names[b], float(matrix[a, b])) for a in range(len(names)) for b in range(a)]
-    return sorted((pair for pair in pairs if abs(pair[2]) > 0.5), key=lambda pair: -abs(pair[2]))

@@ -23,14 +23,6 @@ Z95 = 1.959964
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A parameter that the traces do not determine, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Estimate:
     """One fitted parameter.
 
