@@ -194,7 +194,7 @@ class _Problem:
         axes = self.space.axes
         low, high = np.array([axis.low for axis in axes]), np.array([axis.high for axis in axes])
         prior = self.misfit * (theta - 0.5 * (low + high)) / (0.5 * (high - low))
-        return np.nan_to_num(np.concatenate([*parts, prior], axis=-1), nan=FAR)
+        return np.asarray(np.nan_to_num(np.concatenate([*parts, prior], axis=-1), nan=FAR))
 
     def jacobian(self, theta: Array) -> Array:
         """Central differences of the residual, all columns in one batch, shape [samples + p, p]."""
@@ -204,7 +204,7 @@ class _Problem:
         with np.errstate(all="ignore"):
             both = self.residual(np.concatenate([up, down]))
         width = np.diagonal(up - down)
-        return ((both[: theta.size] - both[theta.size :]) / width[:, None]).T
+        return np.asarray((both[: theta.size] - both[theta.size :]) / width[:, None]).T
 
     def _limits(self) -> tuple[Array, Array]:
         return np.array([axis.floor for axis in self.space.axes]), np.array([axis.ceiling for axis in self.space.axes])

@@ -77,7 +77,7 @@ class FitResult:
         """The fitted device under the voltage of each trace."""
         out = []
         for trace, start in zip(self.traces, self.x0, strict=True):
-            x, i = trajectory(self.model, trace.t, trace.v, start)  # type: ignore[arg-type]
+            x, i = trajectory(self.model, trace.t, trace.v, start)
             out.append(Trace(trace.t, trace.v, i, x, {"source": "fit", "model": self.model.name}))
         return out
 
