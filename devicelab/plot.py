@@ -71,14 +71,14 @@ def fit(measured: Trace, fitted: Trace, masked: Value = None) -> Figure:
     figure, axes = plt.subplots(2, 2, figsize=(9, 5.6), height_ratios=[3, 1], sharex=True, layout="constrained")
     unit, scale = _prefix(float(np.abs(measured.i).max()), "A")
     for ax, log in zip(axes[0], (False, True), strict=True):
-        hysteresis(measured, ax, log=log, label="measured")
-        hysteresis(fitted, ax, log=log, color=FITTED, label="fitted", arrows=False)
+        hysteresis(measured, ax, log=log, label="trace")
+        hysteresis(fitted, ax, log=log, color=FITTED, label="fit", arrows=False)
         ax.set_xlabel("")
         _limit(ax, measured, log, scale)
     keep = np.ones(len(measured), dtype=bool) if masked is None else masked
     residual = np.where(keep, fitted.i - measured.i, np.nan)
     axes[1, 0].plot(measured.v, residual * scale, color=FITTED, lw=0.9)
-    axes[1, 0].set_ylabel(f"fit - measured\n[{unit}]")
+    axes[1, 0].set_ylabel(f"fit - trace\n[{unit}]")
     with np.errstate(divide="ignore", invalid="ignore"):
         decades = np.where(keep & (fitted.i * measured.i > 0), np.log10(np.abs(fitted.i / measured.i)), np.nan)
     axes[1, 1].plot(measured.v, decades, color=FITTED, lw=0.9)
