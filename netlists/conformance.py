@@ -1,8 +1,8 @@
 """Do the sub-circuits do what the models say? Every model x window x drive, by ngspice and by `devicelab.simulate`.
 
 Both run on the same time points, ngspice's own, so the difference is ngspice's integration and our translation, not
-sampling. Drives are made to fit each device: every half cycle would take a device without window half of the way, or
-the whole way where the hard bound itself is tested.
+sampling. Drives are made to fit each device: every half cycle of the sine takes the device without window half of the
+way; where the hard bound itself is tested it lasts twice as long.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 import devicelab
 from devicelab import Drive, NoWindow, Window, pulses, sine, triangle
-from devicelab.errors import DevicelabError, MissingDependencyError, ParameterError
+from devicelab.errors import DevicelabError, MissingDependencyError
 from devicelab.models import MODELS, Model
+from devicelab.parameter_sets import parameter_set_info
 from devicelab.windows import WINDOWS
 
 from .bench import Settings
@@ -33,11 +34,16 @@ SHARP_LIMIT = 1e-3
 ORDERS = {"joglekar": {"p": 2.0}, "biolek": {"p": 2.0}, "prodromakis": {"p": 2.0}}
 """Parameters of the windows; the others have none or good defaults."""
 
+KINDS = ("sine", "triangle", "pulses")
+
+TRAVELS = (0.5, 0.2, 0.05)
+"""How far a half cycle should move the state; the first that can be reached."""
+
 PULSES = 20
 """Pairs of pulses in a train."""
 
-BOUND_RELTOL = 1e-10
-"""ngspice's relative tolerance where a hard bound is hit: what the corner costs at 1e-8 is regained for little time."""
+BOUND_RELTOL = 1e-9
+"""ngspice's relative tolerance where a hard bound is hit: regains what the corner costs at 1e-8."""
 
 KNOWN = {
     ("linear_ion_drift", "none"): "runs away into x = 1, where dx/dt grows as 1/R: "
@@ -82,10 +88,30 @@ class Row:
         return max(self.x_error, self.i_error) <= self.limit  # false for nan
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stimulus:
+    """What moves a device to and fro: peak voltages [V] of both signs, the period of a sine [s], and where to start."""
+
+    high: float
+    low: float
+    period: float
+    x0: float
+
+    def drive(self, kind: str, stretch: float = 1.0) -> Drive:
+        """The drive of this kind, `stretch` times as slow."""
+        period = self.period * stretch
+        if kind == "sine":
+            return sine((self.high - self.low) / 2, 1 / period, periods=2.0, offset=(self.high + self.low) / 2)
+        if kind == "triangle":
+            return triangle(self.high, period, negative=self.low, cycles=2)
+        return pulses([self.high, self.low], period / 40, count=PULSES)
+
+
 def conformance(
     devices: Mapping[str, Model] | None = None,
     windows: Iterable[Window] | None = None,
     *,
+    kinds: Iterable[str] = KINDS,
     reltol: float | None = None,
     progress: Callable[[Row], None] | None = None,
 ) -> list[Row]:
@@ -94,7 +120,8 @@ def conformance(
     Args:
         devices: Devices by name; by default `conformance_devices()`.
         windows: Windows to put into each of them; by default one of every registered kind.
-        reltol: ngspice's relative tolerance; by default that of `simulate`, and 1e-10 where a hard bound is hit.
+        kinds: Drives: sine, triangle, pulses.
+        reltol: ngspice's relative tolerance; by default that of `simulate`, and 1e-9 where a hard bound is hit.
         progress: Called with each row as it is done.
 
     Returns:
@@ -106,10 +133,10 @@ def conformance(
     chosen = list(windows) if windows is not None else [cls(**ORDERS.get(key, {})) for key, cls in WINDOWS.items()]
     rows = []
     for name, device in (devices if devices is not None else conformance_devices()).items():
+        stimulus = fitting_stimulus(device)
         for window in chosen:
-            model = device.replace(window=window)
-            for kind in ("sine", "triangle", "pulses"):
-                rows.append(compare(name, model, kind, reltol=reltol))
+            for kind in kinds:
+                rows.append(compare(name, device.replace(window=window), kind, stimulus, reltol=reltol))
                 if progress:
                     progress(rows[-1])
     return rows
@@ -127,7 +154,9 @@ def conformance_devices() -> dict[str, Model]:
     return found
 
 
-def compare(name: str, model: Model, kind: str, *, reltol: float | None = None) -> Row:
+def compare(
+    name: str, model: Model, kind: str, stimulus: Stimulus | None = None, *, reltol: float | None = None
+) -> Row:
     """One row: ngspice against `devicelab.simulate` on ngspice's own time points; arguments as in `conformance`."""
     hard = isinstance(model.window, NoWindow)
     tolerance = reltol or (BOUND_RELTOL if hard else Settings.reltol)
@@ -141,9 +170,11 @@ def compare(name: str, model: Model, kind: str, *, reltol: float | None = None) 
         limit=SHARP_LIMIT if hard or kind == "pulses" else SMOOTH_LIMIT,
         reltol=tolerance,
     )
+    stimulus = stimulus or fitting_stimulus(model)
+    if stimulus is None:
+        return replace(row, note="no voltage up to that of its parameter set moves the state both ways")
+    drive, x0 = stimulus.drive(kind, 2.0 if hard else 1.0), stimulus.x0
     try:
-        drive = fitting_drive(model, kind, 1.0 if hard else 0.5)
-        x0 = 0.3 if model.rate(drive.v.max(), 0.5) > 0 else 0.7
         start = time.perf_counter()
         spice = simulate(model, drive, x0=x0, reltol=tolerance)
         seconds = time.perf_counter() - start
@@ -163,42 +194,56 @@ def compare(name: str, model: Model, kind: str, *, reltol: float | None = None) 
     return done if done.ok else replace(done, note=KNOWN.get((model.name, window), ""))
 
 
-def fitting_drive(model: Model, kind: str, travel: float) -> Drive:
-    """A drive of 1 V in the direction in which the device is slower, and what moves the state as far in the other.
+def fitting_stimulus(model: Model) -> Stimulus | None:
+    """What moves the device, without its window, half of the way in one half cycle and back in the other.
 
-    Args:
-        model: The device.
-        kind: sine, triangle or pulses.
-        travel: How far a half cycle would move the state at the rate of x = 1/2 without a window.
-
-    Raises:
-        ParameterError: If 1 V does not move the state both ways.
+    The direction in which the device is slower gets the amplitude of the model's first parameter set, the other one as
+    much less as it takes. Less of the way, where the device comes to rest before; None if it does not move.
     """
     free = model.replace(window=NoWindow())
-    shape = np.ones(1) if kind == "pulses" else np.sin((np.arange(64) + 0.5) * np.pi / 64)
-    speed = min(_speed(free, 1.0, shape), _speed(free, -1.0, shape))
-    if not speed > 0:
-        raise ParameterError("1 V does not move the state both ways", got=f"{speed:g} 1/s", allowed="more than 0")
-    high = _voltage(lambda size: _speed(free, size, shape), speed)
-    low = -_voltage(lambda size: _speed(free, -size, shape), speed)
-    half = travel / speed
-    if kind == "sine":
-        return sine((high - low) / 2, 0.5 / half, periods=2.0, offset=(high + low) / 2)
-    if kind == "triangle":
-        return triangle(high, 2 * half, negative=low, cycles=2)
-    return pulses([high, low], half / 5, count=PULSES)
+    return next((found for travel in TRAVELS if (found := _stimulus(free, travel))), None)
 
 
-def _speed(model: Model, amplitude: float, shape: NDArray[np.float64]) -> float:
-    return float(np.mean(np.abs(model.rate(amplitude * shape, 0.5))))
+def _stimulus(free: Model, travel: float) -> Stimulus | None:
+    amplitude, period = _usual_drive(free)
+    up = 1.0 if free.set_sign * free.polarity > 0 else -1.0
+
+    def moved(voltage: float, duration: float) -> float:
+        half = sine(voltage, 0.5 / duration, periods=0.5, points=200)
+        start = 0.3 if voltage * up > 0 else 0.7
+        try:
+            return float(abs(devicelab.simulate(free, half, x0=start).x[-1] - start))
+        except DevicelabError:  # too fast to be followed: certainly moved
+            return 1.0
+
+    halves = [_crossing(partial(moved, sign * amplitude), travel, 1e-9 * period, 1e6 * period) for sign in (1, -1)]
+    if None in halves:
+        return None
+    half = max(duration for duration in halves if duration is not None)
+
+    def peak(sign: float, size: float) -> float:
+        return moved(sign * size, half)
+
+    high, low = (_crossing(partial(peak, sign), travel, 1e-3 * amplitude, amplitude) or amplitude for sign in (1, -1))
+    return Stimulus(high=high, low=-low, period=2 * half, x0=0.3 if up > 0 else 0.7)
 
 
-def _voltage(speed: Callable[[float], float], wanted: float) -> float:
-    """The voltage between 1 mV and 1 V at which `speed`, which grows, is `wanted`."""
-    low, high = 1e-3, 1.0
-    for _ in range(60):
+def _usual_drive(model: Model) -> tuple[float, float]:
+    """Amplitude [V] and period [s] with which the first parameter set of this model shows its loop."""
+    for name in devicelab.parameter_sets():
+        info = parameter_set_info(name)
+        if info["model"] == model.name and "drive" in info:
+            return float(info["drive"]["amplitude"]), 1.0 / float(info["drive"]["frequency"])
+    return 1.0, 1.0
+
+
+def _crossing(function: Callable[[float], float], level: float, low: float, high: float) -> float | None:
+    """Where a growing function passes `level`, between `low` and `high`, to 1 %; None if it does not get there."""
+    if function(high) < level:
+        return None
+    while high / low > 1.01:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if speed(middle) < wanted else (low, middle)
+        low, high = (middle, high) if function(middle) < level else (low, middle)
     return high
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import netlists
 from devicelab.models import MODELS
-from devicelab.windows import WINDOWS
-from netlists.conformance import KNOWN, SHARP_LIMIT, Row, conformance_devices, table
+from devicelab.windows import WINDOWS, Window
+from netlists.conformance import KINDS, KNOWN, ORDERS, SHARP_LIMIT, Row, conformance_devices, table
 
 pytestmark = [
     pytest.mark.spice,
@@ -21,22 +21,32 @@ RUNAWAY = 2e-2
 """Current of linear drift running into x = 1: a state error of 7e-5 times r_off/r_on = 160."""
 
 
+def every_window() -> list[Window]:
+    return [cls(**ORDERS.get(name, {})) for name, cls in WINDOWS.items()]
+
+
 @pytest.fixture(scope="module")
 def rows() -> Iterator[list[Row]]:
-    found = netlists.conformance()
+    """Every model on a sine, with and without a window, and two models with every window on every drive."""
+    devices = conformance_devices()
+    found = netlists.conformance(devices, [WINDOWS["none"](), WINDOWS["biolek"]()], kinds=["sine"])
+    few = {name: devices[name] for name in ("linear_ion_drift", "vteam")}
+    found += netlists.conformance(few, every_window())
     yield found
     print(f"\n{table(found)}")  # shown by pytest -s or on failure
 
 
-def test_the_table_is_complete(rows: list[Row]) -> None:
+def test_every_registered_model_has_a_device() -> None:
     assert set(MODELS) <= set(conformance_devices())
-    wanted = {
-        (device, window, drive)
-        for device in conformance_devices()
-        for window in WINDOWS
-        for drive in ("sine", "triangle", "pulses")
-    }
-    assert {(row.model, row.window, row.drive) for row in rows} == wanted
+
+
+@pytest.mark.slow
+def test_every_model_window_and_drive_agrees() -> None:
+    found = netlists.conformance()
+    print(f"\n{table(found)}")
+    assert len(found) == len(conformance_devices()) * len(WINDOWS) * len(KINDS)
+    over = [row for row in found if not row.ok and (row.model, row.window) not in KNOWN]
+    assert not over, f"\n{table(over)}"
 
 
 def test_state_and_current_agree_within_the_limits(rows: list[Row]) -> None:
@@ -55,8 +65,6 @@ def test_cases_over_the_limit_say_why_and_still_agree_in_the_state(rows: list[Ro
 def test_every_run_moved_the_state(rows: list[Row]) -> None:
     still = [row for row in rows if not row.travel > 0.02]
     assert not still, f"\n{table(still)}"
-    hard = [row.travel for row in rows if row.window == "none" and row.drive != "pulses"]
-    assert min(hard) > 0.5  # from 0.3 or 0.7 into a bound
 
 
 def test_a_looser_tolerance_is_seen_in_the_table() -> None:
@@ -71,4 +79,4 @@ def test_a_device_that_cannot_be_driven_is_a_row_with_a_reason() -> None:
     (row, *_) = netlists.conformance({"stuck": stuck}, [WINDOWS["none"]()])
     assert np.isnan(row.x_error)
     assert not row.ok
-    assert row.note == "1 V does not move the state both ways"
+    assert row.note == "no voltage up to that of its parameter set moves the state both ways"
