@@ -63,6 +63,15 @@ def test_a_batch_is_refused_with_a_way_out() -> None:
         netlists.subckt(batch)
 
 
+def test_a_rate_written_in_the_current_senses_it_instead_of_repeating_it() -> None:
+    text = netlists.subckt(parameter_set("team_fit_to_simmons")).replace("\n+", "")
+    assert "Vi plus inside 0\nBi inside minus I=" in text
+    rate = next(line for line in text.splitlines() if line.startswith("Br"))
+    assert "I(Vi)" in rate
+    assert "V(plus,minus)" not in rate
+    assert "Vi " not in netlists.subckt(THRESHOLD)
+
+
 class TestNgspice:
     pytestmark = spice
 
