@@ -17,7 +17,7 @@ import numpy as np
 
 from devicelab.errors import ParameterError
 from devicelab.models import Model
-from devicelab.ops import Value
+from devicelab.ops import Ops, Value
 
 from .expression import SPICE, Expression, Scalar, number, plain, wrapped
 
@@ -34,6 +34,9 @@ STATE = "x0"
 
 INSIDE = "min(max(V(x), 0), 1)"
 """The state, also between Newton steps, whose V(x) may be anywhere."""
+
+SENSED = "I(Vi)"
+"""The device current as the rate sees it; its equation, which may be long, is then written once."""
 
 SCALE = "tau"
 """Parameter with which the rate [1/s] becomes a voltage that ngspice's tolerances suit."""
@@ -60,12 +63,12 @@ def subckt(model: Model, name: str | None = None) -> str:
     plus, minus = ("plus", "minus") if model.polarity > 0 else ("minus", "plus")
     v, x = Expression(f"V({plus},{minus})"), Expression(INSIDE)
     current = bound._current(v, x, SPICE)
-    rate = bound._rate(v, x, SPICE)
+    rate = _sensing(bound, v, x)._rate(v, x, SPICE)
     parameters = " ".join(f"{key}={number(value)}" for key, value in defaults.items())
     lines = [
         f"* {_title(model)}; x = 1 is the low resistance",
         f".subckt {name} plus minus x params: {parameters}",
-        f"Bi {plus} {minus} I={plain(current)}",
+        *_current_elements(plus, minus, plain(current), SENSED in plain(rate)),
         f"Br rate 0 V={{{SCALE}}} * {wrapped(rate)}",
         f"Bm move 0 V=(time > 0 ? {_stopped(Expression('V(rate)'))} : 0)",
         "Gs 0 s move 0 1",
@@ -105,10 +108,30 @@ def wrap(line: str) -> str:
     return "\n".join([*out, current])
 
 
+def _current_elements(plus: str, minus: str, current: str, sensed: bool) -> list[str]:
+    """The current source, in series with a sensor where the rate is written in terms of the current."""
+    if not sensed:
+        return [f"Bi {plus} {minus} I={current}"]
+    return [f"Vi {plus} inside 0", f"Bi inside {minus} I={current}"]
+
+
 def _symbolic(model: Model) -> Model:
     window = model.window
     leaves = {key: Expression(f"{{{WINDOW}{key}}}") for key in window.values()}
     return model.bind(window=window.bind(**leaves), **{key: Expression(f"{{{key}}}") for key in model.values()})
+
+
+def _sensing(model: Model, v: Expression, x: Expression) -> Model:
+    """The same model, whose current at this v and x is what a sensor in series with it sees."""
+    original = model._current
+    copy = model.bind()
+
+    def current(voltage: Value, state: Value, ops: Ops) -> Value:
+        here = str(voltage) == str(v) and str(state) == str(x)
+        return Expression(SENSED) if here else original(voltage, state, ops)
+
+    object.__setattr__(copy, "_current", current)  # shadows the method in this copy only
+    return copy
 
 
 def _stopped(rate: Scalar) -> str:
