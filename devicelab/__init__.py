@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
-from .drive import Drive, pulses, sine, triangle
+from .drive import CurrentDrive, Drive, pulses, sine, triangle
 from .errors import DevicelabError
 from .lut import Lut
-from .models import MODELS, VTEAM, LinearIonDrift, Model
+from .models import (
+    MMS,
+    MODELS,
+    TEAM,
+    VTEAM,
+    AsymmetricVTEAM,
+    DataDriven,
+    DataDriven2021,
+    LinearIonDrift,
+    Model,
+    NonlinearIonDrift,
+    SimmonsTunnelBarrier,
+    Stanford,
+    Yakopcic,
+    YakopcicTwoBranch,
+)
 from .parameter_sets import parameter_set, parameter_sets
 from .simulation import simulate
 from .trace import Trace
-from .windows import WINDOWS, Biolek, Joglekar, NoWindow, Prodromakis, Window, window
+from .windows import (
+    WINDOWS,
+    Biolek,
+    Joglekar,
+    Kvatinsky,
+    NoWindow,
+    Prodromakis,
+    Strukov,
+    Window,
+    Zha,
+    window,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MMS",
     "MODELS",
+    "TEAM",
     "VTEAM",
     "WINDOWS",
+    "AsymmetricVTEAM",
     "Biolek",
+    "CurrentDrive",
+    "DataDriven",
+    "DataDriven2021",
     "DevicelabError",
     "Drive",
     "Joglekar",
+    "Kvatinsky",
     "LinearIonDrift",
     "Lut",
     "Model",
     "NoWindow",
+    "NonlinearIonDrift",
     "Prodromakis",
+    "SimmonsTunnelBarrier",
+    "Stanford",
+    "Strukov",
     "Trace",
     "Window",
+    "Yakopcic",
+    "YakopcicTwoBranch",
+    "Zha",
     "__version__",
     "parameter_set",
     "parameter_sets",

@@ -142,13 +142,11 @@ class Table:
         self._slope = profile(nodes)
         f = profile(inner.reshape(-1))
         panels = (weights / f.reshape(*f.shape[:-1], *inner.shape)).sum(-1)
-        psi = panels.cumsum(-1)
-        psi = _join(0.0 * psi[..., :1], psi)
-        self._psi = psi - psi[..., _NODES // 2 : _NODES // 2 + 1]
+        self._psi = _sum_from_the_middle(panels)
         ends = profile(_as(np.array([0.0, 1.0]), like))
-        small = 1e-12 * float(self._slope.max())
-        self.low: Value = self._psi[..., :1] if float(ends[..., 0].max()) > small else -np.inf
-        self.high: Value = self._psi[..., -1:] if float(ends[..., 1].max()) > small else np.inf
+        small = 1e-12 * _largest(self._slope)
+        self.low: Value = self._psi[..., :1] if _largest(ends[..., 0]) > small else -np.inf
+        self.high: Value = self._psi[..., -1:] if _largest(ends[..., 1]) > small else np.inf
 
     def forward(self, x: Value) -> Value:
         """psi(x)."""
@@ -160,6 +158,21 @@ class Table:
     def inverse(self, psi: Value) -> Value:
         """x(psi)."""
         return _hermite(_clip(psi, self._psi[..., :1], self._psi[..., -1:]), self._psi, self._x, self._slope)
+
+
+def _largest(a: Value) -> float:
+    return float(a.detach().max() if is_tensor(a) else a.max())
+
+
+def _sum_from_the_middle(panels: Value) -> Value:
+    """Integral from the middle node to each node; far panels are huge, and must not enter near ones."""
+    middle = _NODES // 2
+    above, below = panels[..., middle:].cumsum(-1), _reversed(_reversed(panels[..., :middle]).cumsum(-1))
+    return _join(_join(-below, 0.0 * above[..., :1]), above)
+
+
+def _reversed(a: Value) -> Value:
+    return a.flip(-1) if is_tensor(a) else a[..., ::-1]
 
 
 def _as(array: _Array, like: Value) -> Value:
@@ -216,6 +229,9 @@ def _take(a: Value, k: Value) -> Value:
     if a.ndim == 1:
         return a[k]
     if is_tensor(a):
-        return a.expand(*k.shape[:-1], a.shape[-1]).gather(-1, k.expand(*a.shape[:-1], k.shape[-1]))
+        import torch
+
+        lead = torch.broadcast_shapes(a.shape[:-1], k.shape[:-1])
+        return a.expand(*lead, a.shape[-1]).gather(-1, k.expand(*lead, k.shape[-1]))
     k = np.broadcast_to(k, (*np.broadcast_shapes(a.shape[:-1], k.shape[:-1]), k.shape[-1]))
     return np.take_along_axis(np.broadcast_to(a, (*k.shape[:-1], a.shape[-1])), k, axis=-1)

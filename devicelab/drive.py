@@ -53,6 +53,33 @@ class Drive:
         return cls(trace.t, trace.v)
 
 
+@dataclass(frozen=True, eq=False)
+class CurrentDrive:
+    """A current over time, for a device on a current source.
+
+    Args:
+        t: Time [s], strictly increasing, shape [t].
+        i: Current [A], shape [t] or [b, t].
+
+    Raises:
+        TraceError: If a value is not finite or time does not increase.
+        ShapeError: If `i` does not have one value for every time.
+    """
+
+    t: NDArray[np.float64]
+    i: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        checked = Drive(self.t, self.i)
+        object.__setattr__(self, "t", checked.t)
+        object.__setattr__(self, "i", checked.v)
+
+    @classmethod
+    def from_drive(cls, drive: Drive, scale: float = 1.0) -> CurrentDrive:
+        """The same waveform as a current: ``CurrentDrive.from_drive(sine(1e-3, 50.0))`` is 1 mA at 50 Hz."""
+        return cls(drive.t, scale * drive.v)
+
+
 def sine(amplitude: float, frequency: float, *, periods: float = 1.0, points: int = 1000, offset: float = 0.0) -> Drive:
     """A sine that starts at `offset` and rises.
 

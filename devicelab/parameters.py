@@ -11,7 +11,7 @@ import numpy as np
 from .errors import ParameterError
 from .ops import Value, is_tensor
 
-Role = Literal["resistance", "threshold", "rate", "exponent", "curvature", "shape"]
+Role = Literal["resistance", "current", "threshold", "rate", "exponent", "curvature", "shape"]
 """What a parameter does, so that a fit knows its scale and where to look for it in a trace."""
 
 

@@ -1,51 +1,103 @@
-"""Exact simulation of separable models under voltage drive: one cumulative sum and one inversion, no time stepping.
+"""Simulation of a device: exact where the model is separable, implicit and adaptive everywhere else.
 
-Along a stretch on which the voltage keeps its sign the state moves one way, so its natural coordinate psi is a running
-sum of the travel between samples, clipped at its end. The only loop is over changes of sign.
+Under a voltage drive along a stretch on which the voltage keeps its sign, the state of a separable model moves one way,
+so its natural coordinate psi is a running sum of the travel between samples, clipped at its end: one cumulative sum
+and one inversion, no time stepping. The only loop is over changes of sign. Models that are not separable, and any
+model behind a series resistance, a compliance or a current source, go to `devicelab.implicit`, or, with tensors, to
+`devicelab.batched`.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .drive import Drive
+from . import implicit
+from .circuit import Circuit
+from .drive import CurrentDrive, Drive
 from .errors import ParameterError
 from .models.base import Model, SeparableModel
 from .ops import Value, is_tensor
 from .trace import Trace
 
 
-def simulate(model: Model, drive: Drive, *, x0: Value = 0.0) -> Trace:
-    """Current and state of a device under a voltage drive.
+def simulate(
+    model: Model,
+    drive: Drive | CurrentDrive,
+    *,
+    x0: Value = 0.0,
+    series_resistance: Value = 0.0,
+    compliance: Value = None,
+    tolerance: float = implicit.TOLERANCE,
+) -> Trace:
+    """Current and state of a device under a drive.
 
     Args:
         model: The device. Parameters of shape [b] give b devices at once; tensors give tensors, with gradients.
-        drive: The voltage over time, shape [t] or [b, t].
+        drive: The voltage or current over time, shape [t] or [b, t].
         x0: State at the first sample, in [0, 1] (1 = low resistance), scalar or [b].
+        series_resistance: Between source and device [ohm], scalar or [b].
+        compliance: Largest current of a voltage source [A], or largest voltage of a current source [V], scalar or [b].
+        tolerance: Error of the state that one step may make, where there are steps; separable models under a bare
+            voltage source have none.
 
     Returns:
-        Trace with t [t], v, i [A] and x of shape [t] or [b, t].
+        Trace with t [t], v across the device [V], i [A] and x, of shape [t] or [b, t].
 
     Raises:
-        ParameterError: If `x0` leaves [0, 1].
+        ParameterError: If `x0` leaves [0, 1], or a resistance, compliance or tolerance is impossible.
+        StepError: If the solver has to stop; the error carries the states until then.
     """
+    _check(x0, tolerance)
+    if isinstance(drive, CurrentDrive):
+        circuit, source = Circuit("current", series_resistance, compliance), drive.i
+    else:
+        circuit, source = Circuit("voltage", series_resistance, compliance), drive.v
+    meta = {"source": "simulation", "model": model.name}
+    if not circuit.trivial:
+        meta |= {"drive": circuit.kind, "series_resistance": series_resistance, "compliance": compliance}
+    x, v, i = _solve(model, drive.t, source, x0, circuit, tolerance)
+    x = x + 0.0 * i  # a batch of resistances shares one state
+    return Trace(t=_like(drive.t, x), v=v, i=i, x=x, meta={k: value for k, value in meta.items() if value is not None})
+
+
+_AnyModel = TypeVar("_AnyModel", bound=Model)
+
+
+def _check(x0: Value, tolerance: float) -> None:
     start = x0.detach().cpu().numpy() if is_tensor(x0) else np.asarray(x0, dtype=float)
     if not ((start >= 0) & (start <= 1)).all():
         raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
-    if not isinstance(model, SeparableModel):
-        raise ParameterError("this model cannot be simulated", got=type(model).__name__, allowed="separable models")
-    x, i = trajectory(model, drive.t, drive.v, x0)
-    x = x + 0.0 * i  # a batch of resistances shares one state
-    meta = {"source": "simulation", "model": model.name}
-    return Trace(t=_like(drive.t, x), v=_like(drive.v, x), i=i, x=x, meta=meta)
+    if not 1e-13 <= tolerance <= 0.1:
+        raise ParameterError("tolerance is out of bounds", got=tolerance, allowed="1e-13 to 0.1 of the state's range")
 
 
-def trajectory(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:
+def _solve(
+    model: Model, t: NDArray[np.float64], source: NDArray[np.float64], x0: Value, circuit: Circuit, tolerance: float
+) -> tuple[Value, Value, Value]:
+    """State, device voltage and current."""
+    if isinstance(model, SeparableModel) and circuit.trivial:
+        x, i = trajectory(model, t, source, x0)
+        return x, _like(source, x), i
+    wide = _with_time_axis(model)
+    values = [*model._leaves(), x0, circuit.series_resistance, circuit.limit]
+    if any(is_tensor(value) for value in values):
+        from . import batched
+
+        x, v = batched.trajectory(wide, t, source, _column(x0), circuit, tolerance)
+        return x, v, wide.current(v, x)
+    x, v = implicit.trajectory(model, t, source, x0, circuit, tolerance)
+    return x, v, np.asarray(wide.current(v, x))
+
+
+def trajectory(model: Model, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:
     """State and current as `simulate` gives them, from arrays that are known to be good."""
+    if not isinstance(model, SeparableModel):
+        x, _, i = _solve(model, t, v, x0, Circuit(), implicit.TOLERANCE)
+        return x, i
     wide = _with_time_axis(model)
     x = _state(wide, t, v, _column(x0))
     return x, wide.current(_like(v, x), x)
@@ -58,7 +110,7 @@ def _column(value: Value) -> Value:
     return value[..., None] if is_tensor(value) else np.asarray(value, dtype=float)[..., None]
 
 
-def _with_time_axis(model: SeparableModel) -> SeparableModel:
+def _with_time_axis(model: _AnyModel) -> _AnyModel:
     window = model.window.bind(**{name: _column(value) for name, value in model.window.values().items()})
     return model.bind(window=window, **{name: _column(value) for name, value in model.values().items()})
 
@@ -120,7 +172,7 @@ class _Walk:
         self._tensor = tensor
         ops = model.ops(x0)
         up = model._coordinate(1, ops)
-        self._coordinates = {1: up, -1: up if model.window.symmetric else model._coordinate(-1, ops)}
+        self._coordinates = {1: up, -1: up if model.symmetric else model._coordinate(-1, ops)}
 
     def run(self) -> Value:
         """State at every sample, the first included."""

@@ -56,6 +56,24 @@ class NoWindow(Window):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Strukov(Window):
+    """f = x (1 - x).
+
+    Zero at both ends, like `Joglekar`; four times slower than it with p = 1.
+
+    Source: Strukov et al., Nature 453, 80 (2008), doi:10.1038/nature06932.
+    """
+
+    symmetric: ClassVar[bool] = True
+
+    def _up(self, x: Value, ops: Ops) -> Value:
+        return x * (1.0 - x)
+
+    def _coordinate(self, ops: Ops) -> Coordinate | None:
+        return Logistic(1.0, ops)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Joglekar(Window):
     """f = 1 - (2x - 1)^(2p).
 
@@ -111,11 +129,57 @@ class Prodromakis(Window):
         return self.j * (1.0 - ops.power((x - 0.5) * (x - 0.5) + 0.75, self.p))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Zha(Window):
+    """f = j (1 - [x^2 / 4 + 3/4]^p) towards x = 1, the mirror image towards x = 0.
+
+    Slows down when arriving, like `Biolek`, with the height factor of `Prodromakis`.
+
+    Source: Zha, Huang and Liu, IEEE Trans. Neural Netw. Learn. Syst. 27, 2157 (2016); the formula was not checked
+    against the paper.
+    """
+
+    p: Value = parameter("1", "order, any positive real", role="shape", default=1.0, low=1e-3, high=1e3, fit=False)
+    j: Value = parameter("1", "height factor", role="shape", default=1.0, low=1e-3, high=1e3, fit=False)
+
+    def _up(self, x: Value, ops: Ops) -> Value:
+        return self.j * (1.0 - ops.power(0.25 * x * x + 0.75, self.p))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kvatinsky(Window):
+    """f = exp(-exp((x - a_on) / c)) towards x = 1, exp(-exp((a_off - x) / c)) towards x = 0.
+
+    Close to 1 on the way, falls off beyond `a_on` or `a_off`. It is never quite zero, so the hard bound is needed.
+    In the source the state w grows towards OFF: with w = w_on + (w_off - w_on)(1 - x), its a_on and a_off are
+    positions w, and w_c = c (w_off - w_on).
+
+    Source: Kvatinsky et al., IEEE Trans. Circuits Syst. I 60, 211 (2013), eq. 18 and 19, doi:10.1109/TCSI.2012.2215714.
+    """
+
+    a_on: Value = parameter("1", "where SET slows down", role="shape", default=0.9, low=-1.0, high=2.0, fit=False)
+    a_off: Value = parameter("1", "where RESET slows down", role="shape", default=0.1, low=-1.0, high=2.0, fit=False)
+    c: Value = parameter("1", "width of the fall", role="shape", default=0.05, low=1e-3, high=1e3, fit=False)
+
+    def _up(self, x: Value, ops: Ops) -> Value:
+        return _double_exponential((x - self.a_on) / self.c, ops)
+
+    def _down(self, x: Value, ops: Ops) -> Value:
+        return _double_exponential((self.a_off - x) / self.c, ops)
+
+
+def _double_exponential(u: Value, ops: Ops) -> Value:
+    return ops.exp(-ops.exp(ops.minimum(u, 6.0)))  # exp(-exp(6)) = 1e-175: stopped, and still no underflow
+
+
 WINDOWS: dict[str, type[Window]] = {
     "none": NoWindow,
+    "strukov": Strukov,
     "joglekar": Joglekar,
     "biolek": Biolek,
     "prodromakis": Prodromakis,
+    "zha": Zha,
+    "kvatinsky": Kvatinsky,
 }
 """Every window by its name on the command line and in files."""
 

@@ -4,10 +4,34 @@ from __future__ import annotations
 
 from ..errors import unknown_name
 from .base import Model, SeparableModel
+from .data_driven import DataDriven, DataDriven2021
 from .linear_ion_drift import LinearIonDrift
+from .mms import MMS
+from .nonlinear_ion_drift import NonlinearIonDrift
+from .simmons import SimmonsTunnelBarrier
+from .stanford import Stanford
+from .team import TEAM
 from .vteam import VTEAM
+from .vteam_asymmetric import AsymmetricVTEAM
+from .yakopcic import Yakopcic, YakopcicTwoBranch
 
-MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (LinearIonDrift, VTEAM)}
+MODELS: dict[str, type[Model]] = {
+    cls.name: cls
+    for cls in (
+        LinearIonDrift,
+        NonlinearIonDrift,
+        TEAM,
+        VTEAM,
+        AsymmetricVTEAM,
+        Yakopcic,
+        YakopcicTwoBranch,
+        Stanford,
+        DataDriven,
+        DataDriven2021,
+        MMS,
+        SimmonsTunnelBarrier,
+    )
+}
 """Every model by its name on the command line and in files."""
 
 
@@ -22,4 +46,21 @@ def model_class(name: str) -> type[Model]:
     return MODELS[name]
 
 
-__all__ = ["MODELS", "VTEAM", "LinearIonDrift", "Model", "SeparableModel", "model_class"]
+__all__ = [
+    "MMS",
+    "MODELS",
+    "TEAM",
+    "VTEAM",
+    "AsymmetricVTEAM",
+    "DataDriven",
+    "DataDriven2021",
+    "LinearIonDrift",
+    "Model",
+    "NonlinearIonDrift",
+    "SeparableModel",
+    "SimmonsTunnelBarrier",
+    "Stanford",
+    "Yakopcic",
+    "YakopcicTwoBranch",
+    "model_class",
+]

@@ -68,6 +68,14 @@ class Model(Parametrised):
     @abstractmethod
     def _rate(self, v: Value, x: Value, ops: Ops) -> Value: ...
 
+    def _windowed(self, rate: Value, x: Value, ops: Ops) -> Value:
+        """A model's own rate times the window's profile for its direction."""
+        if isinstance(self.window, NoWindow):
+            return rate
+        if self.window.symmetric:
+            return rate * self.window._up(x, ops)
+        return ops.relu(rate) * self.window._up(x, ops) - ops.relu(-rate) * self.window._down(x, ops)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeparableModel(Model):
@@ -76,6 +84,11 @@ class SeparableModel(Model):
     Then the integral of dx / profile moves by exactly the time integral of the speed, whatever the waveform, and a
     whole trace needs no time stepping: see `devicelab.simulate`.
     """
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the profile is the same in both directions."""
+        return self.window.symmetric
 
     @abstractmethod
     def _speed(self, v: Value, ops: Ops) -> Value:
@@ -92,7 +105,7 @@ class SeparableModel(Model):
 
     def _rate(self, v: Value, x: Value, ops: Ops) -> Value:
         speed = self._speed(v, ops)
-        if self.window.symmetric:
+        if self.symmetric:
             return speed * self._profile(x, 1, ops)
         return ops.relu(speed) * self._profile(x, 1, ops) - ops.relu(-speed) * self._profile(x, -1, ops)
 
@@ -103,6 +116,17 @@ class SeparableModel(Model):
     def _table(self, direction: int, ops: Ops) -> Coordinate:
         like = next((value for value in self._leaves() if is_tensor(value)), None)
         return Table(lambda x: self._profile(x, direction, ops), like)
+
+
+def check_order(owner: str, low_name: str, low: Value, high_name: str, high: Value, unit: str) -> None:
+    """Raise `ParameterError` unless low < high everywhere."""
+    below = low - high < 0
+    if not bool(below if isinstance(below, bool) else below.all()):
+        raise ParameterError(
+            f"{owner}: {low_name} must be below {high_name}",
+            got=f"{low_name} = {low} {unit}, {high_name} = {high} {unit}",
+            allowed=f"{low_name} < {high_name}",
+        )
 
 
 def check_resistances(owner: str, r_on: Value, r_off: Value) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from contract_cases import EVERY, FIRST, SETS, STATES, Case, names
 
 from devicelab import MODELS, Model, parameter_set
 from devicelab.parameter_sets import parameter_set_info
+from devicelab.parameters import Role
 
 ROUNDING = 1e-12  # two libraries, each a few ulp per elementary function
 every_case = pytest.mark.parametrize("case", EVERY, ids=names(EVERY))
@@ -56,17 +60,14 @@ def test_current_rises_with_voltage(case: Case) -> None:
 def test_x_1_is_the_low_resistance(case: Case) -> None:
     v, x = grid(case, 0.5)
     i = np.abs(np.broadcast_to(case.model.current(v, x), (v.size, x.size)))
-    assert (np.diff(i[v[:, 0] != 0], axis=1) > 0).all()
+    assert (np.diff(i[np.abs(v[:, 0]) > 1e-9], axis=1) > 0).all()
 
 
 @every_case
 def test_set_sign_says_which_voltage_sets(case: Case) -> None:
-    v, x = grid(case)
-    rate = np.asarray(case.model.rate(v, x))
-    towards_on = case.model.polarity * case.model.set_sign * v
-    assert (rate * np.sign(towards_on) >= 0).all()
-    middle = np.asarray(case.model.rate(np.array([-case.amplitude, case.amplitude]), 0.5))
-    assert (middle != 0).all()
+    sign = case.model.polarity * case.model.set_sign
+    assert float(case.model.rate(sign * case.amplitude, 0.5)) > 0
+    assert float(case.model.rate(-sign * case.amplitude, 0.5)) < 0
 
 
 @every_case
@@ -140,9 +141,9 @@ def test_declared_parameters_have_unit_meaning_bounds_and_role(name: str) -> Non
         assert entry.unit
         assert entry.meaning
         assert entry.low < entry.high
-        assert entry.role in ("resistance", "threshold", "rate", "exponent", "curvature", "shape")
+        assert entry.role in get_args(Role)
     assert "x = 1" in (MODELS[name].__doc__ or ""), "say which end is the low resistance"
-    assert "doi:" in (MODELS[name].__doc__ or ""), "say where the equations come from"
+    assert re.search("doi:|arXiv:", MODELS[name].__doc__ or ""), "say where the equations come from"
 
 
 def test_a_set_is_found_by_its_name_only() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from devicelab import WINDOWS, Biolek, Joglekar, NoWindow, Prodromakis, Window
+from devicelab import WINDOWS, Biolek, Joglekar, Kvatinsky, NoWindow, Prodromakis, Strukov, Window, Zha
 
 ROUNDING = 1e-12
 X = np.linspace(0.0, 1.0, 201)
@@ -56,6 +56,13 @@ STATED = [
     (Prodromakis(p=10), 0.5, 0.943686485, 0.943686485),
     (Prodromakis(p=1), 0.0, 0.0, 0.0),
     (Prodromakis(p=3), 1.0, 0.0, 0.0),
+    (Strukov(), 0.5, 0.25, 0.25),
+    (Strukov(), 0.0, 0.0, 0.0),
+    (Zha(p=1), 0.0, 0.25, 0.0),
+    (Zha(p=1, j=4.0), 0.0, 1.0, 0.0),
+    (Zha(p=2), 1.0, 0.0, 0.4375),
+    (Kvatinsky(a_on=0.9, a_off=0.1, c=0.05), 0.9, 0.36787944117, 0.99999988746),  # 1/e; exp(-exp(-16))
+    (Kvatinsky(a_on=0.9, a_off=0.2, c=0.1), 0.2, 0.999088534, 0.36787944117),
 ]
 
 

@@ -1,0 +1,248 @@
+"""A model as a list of instructions: its equations recorded once, then run by one compiled interpreter.
+
+A model called with these leaves records every operation. So any model, also one written tomorrow, runs at compiled
+speed without being compiled itself. Instructions are sorted by what they depend on: parameters only (run once a
+device), parameters and voltage (once a time), or the state as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .models.base import Model
+from .ops import Value
+
+ADD, SUB, MUL, DIV, NEG, EXP, LOG, SQRT, SINH, TANH, ABS, MIN, MAX, SINHC, POW, SELECT = range(16)
+VOLTAGE, STATE = 0, 1
+"""Registers of the two inputs; parameters follow, then constants, then results."""
+
+Leaf: TypeAlias = "Traced | float"
+
+
+@dataclass(frozen=True)
+class Program:
+    """Instructions of one model.
+
+    Args:
+        code: Operation, target and three operands of each instruction, shape [n, 5].
+        registers: Number of registers.
+        names: Parameters, in the order of their registers, from register 2 on; the window's as ``window.NAME``.
+        constants: Values of the registers after the parameters.
+        marks: Ends of the four parts: parameters only, voltage, current(v, x), rate(v, x).
+        current: Register of the current.
+        rate: Register of the rate.
+    """
+
+    code: NDArray[np.int64]
+    registers: int
+    names: tuple[str, ...]
+    constants: tuple[float, ...]
+    marks: tuple[int, int, int, int]
+    current: int
+    rate: int
+
+    def fill(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Registers [b, registers] of devices with these parameter values, each [b]."""
+        out = np.zeros((len(values[0]), self.registers))
+        for k, value in enumerate(values):
+            out[:, 2 + k] = value
+        start = 2 + len(values)
+        out[:, start : start + len(self.constants)] = self.constants
+        return out
+
+
+def program(model: Model) -> Program:
+    """The instructions of a model; those of models that differ in parameter values only are the same."""
+    return _record(type(model), type(model.window), _options(model))  # type: ignore[arg-type]  # classes hash
+
+
+def leaf_names(model: Model) -> tuple[str, ...]:
+    """Names of the parameters of the model and of its window."""
+    return (*model.values(), *(f"window.{name}" for name in model.window.values()))
+
+
+def _options(model: Model) -> tuple[tuple[str, Any], ...]:
+    """Fields that are neither parameters, window nor polarity: they choose between equations."""
+    skip = {*model.values(), "window", "polarity"}
+    return tuple((name, getattr(model, name)) for name in model.__dataclass_fields__ if name not in skip)
+
+
+@lru_cache(maxsize=256)
+def _record(model: type[Model], window: type[Any], options: tuple[tuple[str, Any], ...]) -> Program:
+    blank = object.__new__(window)
+    recorder = _Recorder()
+    names = [entry.name for entry in model.parameters()]
+    own = {name: recorder.parameter(name) for name in names}
+    inner = {entry.name: recorder.parameter(f"window.{entry.name}") for entry in window.parameters()}
+    for name, leaf in inner.items():
+        object.__setattr__(blank, name, leaf)
+    device = object.__new__(model)
+    for name, value in {**own, **dict(options), "window": blank, "polarity": 1}.items():
+        object.__setattr__(device, name, value)
+    ops = _TapeOps(recorder)
+    v, x = Traced(VOLTAGE, 1, recorder), Traced(STATE, 2, recorder)
+    i = recorder.lift(device._current(v, x, ops))
+    length = len(recorder.code)
+    rate = recorder.lift(device._rate(v, x, ops))
+    return recorder.program(i, rate, length)
+
+
+class Traced:
+    """A scalar that records what is done to it."""
+
+    __slots__ = ("level", "recorder", "register")
+    __array_ufunc__ = None
+
+    def __init__(self, register: int, level: int, recorder: _Recorder) -> None:
+        self.register = register
+        self.level = level
+        self.recorder = recorder
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a model must not branch on values: use ops.select, ops.relu, ops.minimum or ops.maximum")
+
+    def __add__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(ADD, self, other)
+
+    def __radd__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(ADD, other, self)
+
+    def __sub__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(SUB, self, other)
+
+    def __rsub__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(SUB, other, self)
+
+    def __mul__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(MUL, self, other)
+
+    def __rmul__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(MUL, other, self)
+
+    def __truediv__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(DIV, self, other)
+
+    def __rtruediv__(self, other: Leaf) -> Traced:
+        return self.recorder.emit(DIV, other, self)
+
+    def __neg__(self) -> Traced:
+        return self.recorder.emit(NEG, self)
+
+    def __pow__(self, exponent: object) -> Traced:
+        if exponent == 2:
+            return self * self
+        raise TypeError("write ops.power(base, exponent), whose base is never negative")
+
+
+class _Recorder:
+    """Collects instructions; equal ones are recorded once."""
+
+    def __init__(self) -> None:
+        self.code: list[tuple[int, Leaf, Leaf, Leaf]] = []
+        self.names: list[str] = []
+        self._constants: dict[float, Traced] = {}
+        self._known: dict[tuple[int, ...], Traced] = {}
+        self._results: list[Traced] = []
+
+    def parameter(self, name: str) -> Traced:
+        self.names.append(name)
+        return Traced(1 + len(self.names), 0, self)
+
+    def lift(self, value: Leaf) -> Traced:
+        """A leaf as a register; numbers get provisional negative ones."""
+        if isinstance(value, Traced):
+            return value
+        number = float(value)
+        if number not in self._constants:
+            self._constants[number] = Traced(-1 - len(self._constants), 0, self)
+        return self._constants[number]
+
+    def emit(self, operation: int, *operands: Leaf) -> Traced:
+        """The result of an operation, recorded unless it was before."""
+        lifted = [self.lift(operand) for operand in operands]
+        key = (operation, *(leaf.register for leaf in lifted))
+        if key not in self._known:
+            level = max(leaf.level for leaf in lifted)
+            result = Traced(1_000_000 + len(self.code), level, self)
+            self._known[key] = result
+            self._results.append(result)
+            padded = (*lifted, lifted[0], lifted[0])[:3]
+            self.code.append((operation, padded[0], padded[1], padded[2]))
+        return self._known[key]
+
+    def program(self, current: Traced, rate: Traced, length: int) -> Program:
+        """Everything recorded, the first `length` instructions for the current, sorted by level."""
+        base = 2 + len(self.names)
+        first = base + len(self._constants)
+
+        def place(leaf: Leaf) -> int:
+            assert isinstance(leaf, Traced)  # noqa: S101
+            if leaf.register < 0:
+                return base - 1 - leaf.register
+            return leaf.register - 1_000_000 + first if leaf.register >= 1_000_000 else leaf.register
+
+        part = [min(result.level, 2) + (result.level == 2 and k >= length) for k, result in enumerate(self._results)]
+        order = sorted(range(len(part)), key=lambda k: (part[k], k))
+        rows = [[self.code[k][0], place(self._results[k]), *map(place, self.code[k][1:])] for k in order]
+        marks = tuple(sum(p <= level for p in part) for level in range(4))
+        return Program(
+            np.array(rows, dtype=np.int64).reshape(-1, 5),
+            first + len(self.code),
+            tuple(self.names),
+            tuple(self._constants),
+            marks,  # type: ignore[arg-type]
+            place(current),
+            place(rate),
+        )
+
+
+class _TapeOps:
+    """`devicelab.ops.Ops` that records."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self._emit = recorder.emit
+
+    def exp(self, u: Value) -> Value:
+        return self._emit(EXP, u)
+
+    def log(self, u: Value) -> Value:
+        return self._emit(LOG, u)
+
+    def sqrt(self, u: Value) -> Value:
+        return self._emit(SQRT, u)
+
+    def sinh(self, u: Value) -> Value:
+        return self._emit(SINH, u)
+
+    def tanh(self, u: Value) -> Value:
+        return self._emit(TANH, u)
+
+    def abs(self, u: Value) -> Value:
+        return self._emit(ABS, u)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        return self._emit(MIN, a, b)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        return self._emit(MAX, a, b)
+
+    def sinhc(self, u: Value) -> Value:
+        """sinh(u) / u."""
+        return self._emit(SINHC, u)
+
+    def relu(self, u: Value) -> Value:
+        """The positive part."""
+        return self._emit(MAX, u, 0.0)
+
+    def power(self, base: Value, exponent: Value) -> Value:
+        """base ** exponent for base >= 0."""
+        return self._emit(POW, base, exponent)
+
+    def select(self, u: Value, above: Value, below: Value) -> Value:
+        """`above` where u > 0, else `below`."""
+        return self._emit(SELECT, u, above, below)
