@@ -11,6 +11,7 @@ from torch import Tensor
 
 from devicelab.errors import ParameterError, ShapeError, unknown_name
 
+from .analysis import Inside
 from .bias import Bias, Drive, fit
 from .cells import Cells, Ohmic
 from .fast import solve_fast, suits
@@ -107,27 +108,32 @@ def _choose(method: str, cells: Cells, wires: Wires, drive: Drive) -> str:
 
 
 def _ideal(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
-    v = _applied(drive, cells.shape)
-    cells.check(v if drive.v_bl is not None else drive.v_wl)
+    def inside() -> Inside:
+        circuit = _circuit(cells, drive, wires)
+        return Inside(circuit, drive.v_wl, drive.v_bl, circuit.drive, cells.current(circuit.drive))
+
     if drive.v_bl is None and isinstance(cells, HasProduct):
+        cells.check(drive.v_wl)
         i_out = cells.product(drive.v_wl)
     else:
+        v = _applied(drive, cells.shape)
+        cells.check(v)
         i_out = cells.current(v).sum(-2)
-    return Solution(i_out, lambda: v, single=drive.single)
+    return Solution(i_out, inside, single=drive.single)
 
 
 def _elimination(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
     if not isinstance(cells, Ohmic):  # `_choose` saw to it; this tells the type checker
         raise TypeError(type(cells).__name__)
     i_out = drive.v_wl @ effective_conductance(cells.g, wires)
-    tight = 1e-12 if cells.dtype == torch.float64 else 1e-7
+    tight = 1e-10 if cells.dtype == torch.float64 else 1e-7
     check = cache(lambda: _newton(cells, drive, wires, tight, voltages=True))
 
     def residual() -> float:
         error, scale = (a.detach().abs().max().item() for a in (check()._i_out - i_out, i_out))
         return max(error / scale if scale > 0 else error, check().residual)
 
-    return Solution(i_out, lambda: check()._v_cell(), residual, single=drive.single)
+    return Solution(i_out, lambda: check()._inside(), residual, single=drive.single)
 
 
 def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: bool = False) -> Solution:
@@ -138,7 +144,7 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
         cells.check(torch.tensor(found.v_range))
         return Solution(
             found.i_out.to(cells.dtype),
-            lambda: _newton(cells, drive, wires, rtol, voltages=True)._v_cell(),
+            lambda: _newton(cells, drive, wires, rtol, voltages=True)._inside(),
             found.residual,
             found.iterations,
             single=drive.single,
@@ -150,9 +156,8 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
             state = solve_newton(circuit, rtol)
     cells.check(state.v)
     v, i = differentiable(circuit, state.v, rtol)
-    return Solution(
-        i.sum(-2).to(cells.dtype), lambda: v.to(cells.dtype), state.residual, state.iterations, single=drive.single
-    )
+    inside = Inside(circuit, drive.v_wl, drive.v_bl, v, i)
+    return Solution(i.sum(-2).to(cells.dtype), lambda: inside, state.residual, state.iterations, single=drive.single)
 
 
 def _circuit(cells: Cells, drive: Drive, wires: Wires) -> Circuit:

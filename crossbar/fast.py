@@ -51,7 +51,7 @@ def kernel() -> ModuleType | None:
 def suits(circuit: Circuit) -> bool:
     """Whether the kernel can solve this circuit."""
     one_sided = all(
-        line.share is None and (line.from_end is None or bool(line.from_end.all()))
+        line.both is None and (line.from_end is None or bool(line.from_end.all()))
         for line in (circuit.lines.word, circuit.lines.bit)
     )
     return (

@@ -51,17 +51,23 @@ class Weights:
             dim=-2,
         )
         diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-        tiny = 1e-14 * diagonal.amax(-1, keepdim=True).clamp_min(1e-300)
-        return Weights(floating, torch.linalg.cholesky(matrix + torch.diag_embed(tiny.expand_as(diagonal))))
+        tiny = 1e-14 * diagonal.clamp_min(1e-280)
+        return Weights(floating, torch.linalg.cholesky_ex(matrix + torch.diag_embed(tiny))[0])
 
-    def spread(self, i: Tensor) -> Tensor:
-        """Line potentials [*tiles, b, m, n] whose weighted net currents equal those of `i`."""
+    def potentials(self, i: Tensor) -> tuple[Tensor, Tensor]:
+        """Potentials of the word lines [*tiles, b, m] and bit lines [*tiles, b, n] that draw the net currents of `i`.
+
+        They are 0 on lines that do not float.
+        """
         word, bit = self.floating.word, self.floating.bit
         net = torch.cat([i.sum(-1)[..., word], -i.sum(-2)[..., bit]], dim=-1)
-        potential = torch.cholesky_solve(net.to(self.factor.dtype).unsqueeze(-1), self.factor).squeeze(-1)
-        potential = potential.to(i.dtype)
-        out = torch.zeros_like(i)
+        found = torch.cholesky_solve(net.to(self.factor.dtype).unsqueeze(-1), self.factor).squeeze(-1).to(i.dtype)
+        on_word, on_bit = torch.zeros_like(i[..., 0]), torch.zeros_like(i[..., 0, :])
         count = int(word.sum())
-        out[..., word, :] += potential[..., :count].unsqueeze(-1)
-        out[..., :, bit] -= potential[..., count:].unsqueeze(-2)
-        return out
+        on_word[..., word], on_bit[..., bit] = found[..., :count], found[..., count:]
+        return on_word, on_bit
+
+    def spread(self, i: Tensor) -> Tensor:
+        """The cell voltages of `potentials`, [*tiles, b, m, n]."""
+        on_word, on_bit = self.potentials(i)
+        return on_word.unsqueeze(-1) - on_bit.unsqueeze(-2)

@@ -17,42 +17,76 @@ class Line:
     A line with both terminals open floats; its drops count from its first node.
     """
 
-    before: Tensor  # [lines or 1, nodes]: resistance before each node, 0 where the start is open
-    after: Tensor  # [lines or 1, nodes]: resistance after each node, 0 where the end is open
+    segments: Tensor  # [lines or 1, nodes + 1] ohm, terminals included, 0 for an open one
     from_end: Tensor | None  # [lines or 1, 1]: True where only the end is closed; None if nowhere
-    share: Tensor | None  # [lines or 1, nodes]: share of a line's resistance before each node; None if all one-sided
+    both: Tensor | None  # [lines or 1, 1]: True where both ends are closed; None if nowhere
 
     @staticmethod
     def build(segments: Tensor) -> Line:
-        """Lines from the resistances of their segments [ohm], terminals included, [lines or 1, nodes + 1]."""
-        start, inner, end = segments[:, :1], segments[:, 1:-1], segments[:, -1:]
-        zero = torch.zeros_like(start)
-        before = torch.cat([torch.where(start.isinf(), zero, start), inner], dim=1)
-        after = torch.cat([inner, torch.where(end.isinf(), zero, end)], dim=1)
-        from_end = start.isinf() & ~end.isinf()
-        both = ~start.isinf() & ~end.isinf()
-        total = (before.sum(1, keepdim=True) + after[:, -1:]).clamp_min(1e-300)
-        share = torch.where(both, before.cumsum(1) / total, zero) if bool(both.any()) else None
-        return Line(before, after, from_end if bool(from_end.any()) else None, share)
+        """Lines from the resistances of their segments [ohm], terminals included, infinite for an open one."""
+        start, end = segments[:, :1].isinf(), segments[:, -1:].isinf()
+        from_end, both = start & ~end, ~start & ~end
+        return Line(
+            segments.masked_fill(segments.isinf(), 0.0),
+            from_end if bool(from_end.any()) else None,
+            both if bool(both.any()) else None,
+        )
+
+    @property
+    def before(self) -> Tensor:
+        """Resistance before each node [ohm], [lines or 1, nodes]."""
+        return self.segments[:, :-1]
+
+    @property
+    def after(self) -> Tensor:
+        """Resistance after each node [ohm], [lines or 1, nodes]."""
+        return self.segments[:, 1:]
 
     def drops(self, i: Tensor) -> Tensor:
         """Voltage lost between the terminals and each node [V] when the nodes draw `i` [A], [..., lines, nodes]."""
-        drop = (self.before.to(i.dtype) * i.flip(-1).cumsum(-1).flip(-1)).cumsum(-1)
+        segments = self.segments.to(i.dtype)
+        drop = (segments[:, :-1] * _beyond(i)).cumsum(-1)
         if self.from_end is not None:
-            reverse = (self.after.to(i.dtype) * i.cumsum(-1)).flip(-1).cumsum(-1).flip(-1)
+            reverse = _beyond(segments[:, 1:] * i.cumsum(-1))
             drop = torch.where(self.from_end, reverse, drop)
-        if self.share is not None:  # the second terminal takes its part of the current
-            drop = drop - self.share.to(i.dtype) * drop[..., -1:]
+        if self.both is not None:  # the end terminal takes its part of the current
+            share = segments[:, :-1].cumsum(-1) / _total(segments)
+            drop = drop - torch.where(self.both, share * drop[..., -1:], 0.0)
         return drop
+
+    def diagonal(self) -> Tensor:
+        """Voltage lost to each node per ampere that it alone draws [ohm], [lines or 1, nodes]."""
+        from_start = self.segments[:, :-1].cumsum(-1)
+        if self.both is not None:
+            share = from_start / _total(self.segments)
+            from_start = torch.where(self.both, from_start * (1 - share), from_start)
+        if self.from_end is not None:
+            from_start = torch.where(self.from_end, _beyond(self.segments[:, 1:]), from_start)
+        return from_start
+
+    def currents(self, i: Tensor) -> Tensor:
+        """Current in each segment from start to end [A], [..., lines, nodes + 1], when the nodes draw `i`."""
+        segments = self.segments.to(i.dtype)
+        j = torch.cat([_beyond(i), torch.zeros_like(i[..., :1])], dim=-1)
+        if self.from_end is not None:
+            j = torch.where(self.from_end, j - j[..., :1], j)
+        if self.both is not None:
+            excess = (segments * j).sum(-1, keepdim=True) / _total(segments)
+            j = j - torch.where(self.both, excess, 0.0)
+        return j
 
     def detach(self) -> Line:
         """The same lines without gradients."""
-        return Line(self.before.detach(), self.after.detach(), self.from_end, detached(self.share))
+        return Line(self.segments.detach(), self.from_end, self.both)
 
 
-def detached(a: Tensor | None) -> Tensor | None:
-    """`a` without gradients."""
-    return None if a is None else a.detach()
+def _beyond(i: Tensor) -> Tensor:
+    """Sum from each node to the end of its line."""
+    return i.flip(-1).cumsum(-1).flip(-1)
+
+
+def _total(segments: Tensor) -> Tensor:
+    return segments.sum(-1, keepdim=True).clamp_min(torch.finfo(segments.dtype).tiny)
 
 
 @dataclass(frozen=True)
@@ -74,9 +108,17 @@ class Lines:
         """Z i [V]: what the cell voltages lose to the lines when the cells carry `i` [A], [..., m, n]."""
         return self.word.drops(i) + self.bit_rises(i)
 
+    def diagonal(self) -> Tensor:
+        """Diagonal of Z [ohm], [m, n] or what broadcasts to it."""
+        return self.word.diagonal() + self.bit.diagonal().mT
+
+    def bit_currents(self, i: Tensor) -> Tensor:
+        """Current in each segment of the bit lines, downwards [A], [..., n, m + 1], when the cells carry `i` [A]."""
+        return -self.bit.currents(i.mT)
+
     def bit_rises(self, i: Tensor) -> Tensor:
         """The part of `drops` lost along the bit lines: their potential above the sense nodes [V]."""
-        return self.bit.drops(i.transpose(-1, -2)).transpose(-1, -2)
+        return self.bit.drops(i.mT).mT
 
     def detach(self) -> Lines:
         """The same lines without gradients."""

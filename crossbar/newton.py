@@ -19,8 +19,10 @@ from .cells import Cells
 from .floating import Floating
 from .lines import Lines
 
-MAX_NEWTON = 60
+MAX_NEWTON = 40
+MAX_DESCENT = 300
 MAX_CG = 500
+NOTHING = 1e-7
 
 
 @dataclass(frozen=True)
@@ -47,39 +49,55 @@ def solve_newton(circuit: Circuit, rtol: float) -> State:
     """Cell voltages of a circuit to a relative residual `rtol`.
 
     The residual is the largest sum over one line of |error of Kirchhoff's current law|, relative to the largest sum of
-    |currents| over one line.
+    |currents| over one line. Newton steps limited cell by cell come first, which is fast; where they go astray, steps
+    along which the array's dissipation falls, which always arrive.
 
     Raises:
         ConvergenceError: If the residual stays above `rtol`.
     """
-    v = _start(circuit)
     applications = 0
-    residual = torch.inf
+    point = Point(circuit, _start(circuit))
     for _ in range(MAX_NEWTON):
-        i, d = circuit.cells.current_and_conductance(v)
-        system = System(circuit.lines, circuit.floating, d, circuit.cells.dtype)
-        f = circuit.drive - circuit.lines.drops(i) - v
         applications += 1
-        entering, remainder = system.split(f, i)
-        kirchhoff, balance = _residual(circuit, d * remainder, i)
-        per_vector = torch.maximum(kirchhoff, balance)
-        residual = per_vector.max().item()
-        if residual <= rtol:
-            return State(v, residual, applications)
-        if residual != residual:
+        if point.residual <= rtol or not point.residual < torch.inf:
             break
-        forcing = 0.1 * rtol / kirchhoff.clamp_min(1e-300)
-        if not circuit.linear:
-            forcing = torch.maximum(forcing, per_vector.clamp_max(0.1))
-        dv, steps = system.solve(remainder, forcing)
+        dv, steps = point.newton_step(rtol)
         applications += steps
-        v = _limited(circuit.cells, v, i, d, entering + dv)
+        point = Point(circuit, _limited(circuit.cells, point, dv))
+    if not point.residual <= rtol:
+        point, steps = _descend(circuit, rtol)
+        applications += steps
+    if point.residual <= rtol:
+        return State(point.v, point.residual, applications)
     raise ConvergenceError(
         "the array's voltages did not converge",
-        got=f"relative residual {residual:.3g} after {applications} applications of the line operator",
+        got=f"relative residual {point.residual:.3g} after {applications} applications of the line operator",
         allowed=f"rtol = {rtol:.3g}",
         hint="use float64 tensors, raise rtol, or look for cells whose current is not smooth in voltage",
     )
+
+
+class Point:
+    """Where an iteration stands: voltages, and what they imply."""
+
+    def __init__(self, circuit: Circuit, v: Tensor) -> None:
+        self.circuit = circuit
+        self.v = v
+        self.i, self.d = circuit.cells.current_and_conductance(v)
+        self.system = System(circuit.lines, circuit.floating, self.d, circuit.cells.dtype)
+        f = circuit.drive - circuit.lines.drops(self.i) - v
+        self.entering, self.remainder = self.system.split(f, self.i)
+        self.kirchhoff, balance = _residual(circuit, self.d * self.remainder, self.i, self.d)
+        self.per_vector = torch.maximum(self.kirchhoff, balance)
+        self.residual = self.per_vector.max().item()
+
+    def newton_step(self, rtol: float, *, loosest: float = 0.1) -> tuple[Tensor, int]:
+        """The step to the solution of the linearised array, as exact as pays, and applications of the operator."""
+        forcing = 0.1 * rtol / self.kirchhoff.clamp_min(1e-300)
+        if not self.circuit.linear:
+            forcing = torch.maximum(forcing, self.per_vector.clamp_max(loosest))
+        dv, steps = self.system.solve(self.remainder, forcing)
+        return self.entering + dv, steps
 
 
 class System:
@@ -91,13 +109,17 @@ class System:
         self.d = d
         self.weights = floating.weighted(d)
 
+    def _projected(self, f: Tensor) -> Tensor:
+        """`f` without its net weighted current on floating lines."""
+        return f if self.weights is None else f - self.weights.spread(self.d.to(f.dtype) * f)
+
     def split(self, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
         """The shift of floating lines that restores their current balance, and the right-hand side left after it."""
         if self.weights is None:
             return torch.zeros_like(f), f
         shift = -self.weights.spread(i)
         f = f - shift - self.lines.drops(self.d * shift)
-        return shift, f - self.weights.spread(self.d * f)
+        return shift, self._projected(f)
 
     def solve(self, f: Tensor, forcing: Tensor) -> tuple[Tensor, int]:
         """Dv [*tiles, b, m, n] to the relative accuracy `forcing` [*tiles, b] in the norm weighted by D; 0 if above 1.
@@ -107,31 +129,69 @@ class System:
         out_type = f.dtype
         d, r = self.d.to(self.dtype), torch.where(_wide(forcing) < 1, f, 0.0).to(self.dtype)
         x = torch.zeros_like(r)
-        p = r
-        rr = _dot(d * r, r)
+        scaling = 1 / (1 + self.lines.diagonal().to(self.dtype) * d)
+        z = self._projected(scaling * r)
+        p = z
+        rr = _dot(d * r, z)
         goal = rr * forcing.to(self.dtype) ** 2
         step = 0
         while bool((rr > goal).any()) and step < MAX_CG:
             step += 1
             dp = d * p
             q = p + self.lines.drops(dp)
-            if self.weights is not None:
-                q = q - self.weights.spread(d * q)
+            q = self._projected(q)
             alpha = _ratio(rr, _dot(dp, q))
             x = x + _wide(alpha) * p
             r = r - _wide(alpha) * q
-            rr, last = _dot(d * r, r), rr
-            p = r + _wide(_ratio(rr, last)) * p
+            z = self._projected(scaling * r)
+            rr, last = _dot(d * r, z), rr
+            p = z + _wide(_ratio(rr, last)) * p
         return x.to(out_type), step
 
     def adjoint(self, g: Tensor, tolerance: float) -> Tensor:
         """S^T g, for gradients: h - D S Z h with h the part of `g` that floating lines do not take."""
         h = g if self.weights is None else g - self.d * self.weights.spread(g)
-        rhs = self.lines.drops(h)
-        if self.weights is not None:
-            rhs = rhs - self.weights.spread(self.d * rhs)
+        rhs = self._projected(self.lines.drops(h))
         forcing = torch.full(g.shape[:-2], tolerance, dtype=g.dtype, device=g.device)
         return h - self.d * self.solve(rhs, forcing)[0]
+
+
+def _descend(circuit: Circuit, rtol: float) -> tuple[Point, int]:
+    """Newton steps cut where dissipation stops falling; the last point, and applications of the line operator.
+
+    With potentials that carry the line currents j, the energy whose minimum is the solution changes along a step
+    (dv, dj) as sum (I(v) - j) dv. It is convex, so its minimum along the step is where that vanishes.
+    """
+    point = Point(circuit, circuit.drive)
+    j = torch.zeros_like(point.v)
+    applications = 1
+    for _ in range(MAX_DESCENT):
+        if not rtol < point.residual < torch.inf:
+            break
+        dv, steps = point.newton_step(rtol, loosest=1e-3)
+        dj = point.i + point.d * dv - j
+        t = _along(circuit.cells, point.v, dv, j, dj)
+        j = j + _wide(t) * dj
+        point = Point(circuit, point.v + _wide(t) * dv)
+        applications += 1 + steps
+    return point, applications
+
+
+def _along(cells: Cells, v: Tensor, dv: Tensor, j: Tensor, dj: Tensor) -> Tensor:
+    """Fraction of a step, up to 1, at which dissipation stops falling, [*tiles, b]."""
+    low, high = torch.zeros(v.shape[:-2], dtype=v.dtype, device=v.device), torch.ones_like(v[..., 0, 0])
+
+    def rising(t: Tensor) -> Tensor:
+        return ~(_dot(cells.current(v + _wide(t) * dv) - j - _wide(t) * dj, dv) <= 0)  # True for overflow too
+
+    if not bool(rising(high).any()):
+        return high
+    full = ~rising(high)
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        up = rising(middle)
+        low, high = torch.where(up, low, middle), torch.where(up, middle, high)
+    return torch.where(full, 1.0, high)
 
 
 def _start(circuit: Circuit) -> Tensor:
@@ -140,16 +200,15 @@ def _start(circuit: Circuit) -> Tensor:
     lost = circuit.lines.drops(circuit.cells.current(drive))
     if circuit.linear or bool((lost.abs().amax((-1, -2)) <= drive.abs().amax((-1, -2))).all()):
         return drive
-    zero = torch.zeros_like(drive)
-    i, d = circuit.cells.current_and_conductance(zero)
-    return _limited(circuit.cells, zero, i, d, drive)
+    return _limited(circuit.cells, Point(circuit, torch.zeros_like(drive)), drive)
 
 
-def _limited(cells: Cells, v: Tensor, i: Tensor, d: Tensor, dv: Tensor) -> Tensor:
+def _limited(cells: Cells, point: Point, dv: Tensor) -> Tensor:
     """Voltages after the step `dv`; where the conductance would shoot up, the step is taken in current instead.
 
     Exponential cells need this: from below, a step in voltage overshoots by orders of magnitude in current.
     """
+    v, i, d = point.v, point.i, point.d
     ahead = v + dv
     _, d_ahead = cells.current_and_conductance(ahead)
     reference = torch.maximum(d, 1e-2 * d.mean((-1, -2), keepdim=True))
@@ -165,13 +224,20 @@ def _limited(cells: Cells, v: Tensor, i: Tensor, d: Tensor, dv: Tensor) -> Tenso
     return torch.where(steep, near, ahead)
 
 
-def _residual(circuit: Circuit, error: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
-    """Relative KCL residual of every vector at the nodes, and in the balance of its floating lines, [*tiles, b]."""
-    size = i.abs()
-    scale = torch.maximum(size.sum(-1).amax(-1), size.sum(-2).amax(-1))
-    error = error.abs()
-    worst = torch.maximum(error.sum(-1).amax(-1), error.sum(-2).amax(-1))
+def _residual(circuit: Circuit, error: Tensor, i: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """Relative KCL residual of every vector at the nodes, and in the balance of its floating lines, [*tiles, b].
+
+    Currents ten million times smaller than ideal lines would allow count as rounding.
+    """
+    scale = torch.maximum(_largest_line(i), NOTHING * _largest_line(d) * circuit.drive.abs().amax((-1, -2)))
+    worst = _largest_line(error)
     return _ratio(worst, scale), _ratio(circuit.floating.imbalance(i), scale)
+
+
+def _largest_line(i: Tensor) -> Tensor:
+    """Largest sum of |i| over one line, [*tiles, b]."""
+    size = i.abs()
+    return torch.maximum(size.sum(-1).amax(-1), size.sum(-2).amax(-1))
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 
 from torch import Tensor
+
+from .analysis import Inside, Nodes, Power, Sneak, nodes, power, sneak, without_batch
 
 
 class Solution:
@@ -13,7 +15,7 @@ class Solution:
 
     Args:
         i_out: Output currents [A], [*tiles, b, n].
-        v_cell: Makes the cell voltages [V], [*tiles, b, m, n], when they are asked for.
+        inside: Makes cell voltages and currents when they are asked for.
         residual: Makes or is the relative residual.
         iterations: Applications of the line operator.
         single: Whether to leave out the batch dimension.
@@ -22,14 +24,14 @@ class Solution:
     def __init__(
         self,
         i_out: Tensor,
-        v_cell: Callable[[], Tensor],
+        inside: Callable[[], Inside],
         residual: float | Callable[[], float] = 0.0,
         iterations: int = 0,
         *,
         single: bool,
     ) -> None:
         self._i_out = i_out
-        self._v_cell = v_cell
+        self._inside = cache(inside)
         self._residual = residual
         self._single = single
         self.iterations = iterations
@@ -43,8 +45,23 @@ class Solution:
     @cached_property
     def v_cell(self) -> Tensor:
         """Voltage across each cell, word line above bit line [V], [*tiles, b, m, n]; may be computed on first use."""
-        v = self._v_cell()
+        v = self._inside().v.to(self._i_out.dtype)
         return v.squeeze(-3) if self._single else v
+
+    def nodes(self) -> Nodes:
+        """Potentials of word and bit lines at every cell."""
+        found = nodes(self._inside())
+        return without_batch(found) if self._single else found
+
+    def power(self) -> Power:
+        """Dissipation of every cell and line, and what the sources supply."""
+        found = power(self._inside())
+        return without_batch(found) if self._single else found
+
+    def sneak(self, row: int, column: int) -> Sneak:
+        """Currents by class of cell when the cell (row, column) is read or written."""
+        found = sneak(self._inside(), row, column)
+        return without_batch(found) if self._single else found
 
     @cached_property
     def residual(self) -> float:
