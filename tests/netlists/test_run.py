@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,15 @@ def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
 def test_pyspice_stays_out_of_the_callers_process(tmp_path: Path) -> None:
     code = f"import sys, netlists\nnetlists.run({DIVIDER!r})\nprint('PySpice' in sys.modules, 'torch' in sys.modules)"
     assert script(code, tmp_path).stdout.strip() == "False False"
+
+
+def test_one_file_imports_pyspice() -> None:
+    """PySpice is GPL-3 and needs care with new versions of ngspice: one place to look after."""
+    root = Path(netlists.__file__).parents[1]
+    packages = ("devicelab", "netlists", "fits", "crossbar")
+    files = [path for name in packages for path in (root / name).rglob("*.py")]
+    using = [path.name for path in files if re.search(r"^\s*(from|import) PySpice", path.read_text(), re.MULTILINE)]
+    assert using == ["_worker.py"]
 
 
 def test_without_the_library_the_program_is_used(tmp_path: Path) -> None:
