@@ -7,7 +7,7 @@ import io
 import re
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,12 @@ DELIMITERS = ("\t", ";", ",", "|", " ")
 NAMES = {"tab": "\t", "semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 COMMENT = re.compile(r"^\s*(?:[#%!]|//)+\s?")
 NEW_PIECE = re.compile(r"(?i)^\W*(cycle|loop|sweep|run|trace|step)\D{0,6}(\d+)\s*((of|/)\s*\d+)?\W*$")
+MOST_COLUMNS = 10_000
 SAMPLE = 60
 """Lines looked at to tell the delimiter; enough to outvote any preamble that an instrument writes."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line that is not blank: its number in the file, its text, and whether it is data."""
 
     number: int
@@ -35,8 +35,12 @@ class Line:
     is_data: bool = False
 
 
-Piece = tuple[list[Line], list[Line]]
-"""The lines above a run of data, and the data."""
+class Piece(NamedTuple):
+    """The lines above a run of data, the data, and their cells as numbers where all of them are, shape [t, columns]."""
+
+    above: list[Line]
+    data: list[Line]
+    table: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Dialect:
         """The cells of one line, without blanks and quotes around them."""
         if self.delimiter == " ":
             return [clean(cell) for cell in text.split()]
-        if '"' in text:
+        if '"' in text and len(text) < csv.field_size_limit():
             return [clean(cell) for cell in next(csv.reader(io.StringIO(text), delimiter=self.delimiter))]
         return [clean(cell) for cell in text.split(self.delimiter)]
 
@@ -77,8 +81,13 @@ def read_blocks(text: str, name: str, layout: Layout) -> list[Block]:
     if not lines:
         raise FileFormatError(f"{name} holds no data", got="blank lines only", allowed="rows of numbers")
     dialect = find_dialect([line.text for line in lines], name, layout)
+    widest = max(line.text.count(dialect.delimiter) for line in lines)
+    if widest >= MOST_COLUMNS:
+        raise FileFormatError(
+            f"{name} has too many columns", got=f"{widest + 1} in one row", allowed=f"up to {MOST_COLUMNS}"
+        )
     pieces = _plain(lines, dialect) or _pieces([_told(line, dialect) for line in lines], dialect, name)
-    blocks = [_block(head, data, dialect, layout, name) for head, data in pieces]
+    blocks = [_block(piece, dialect, layout) for piece in pieces]
     if not blocks:
         raise FileFormatError(f"{name} holds no rows of numbers", got=lines[0].text[:60], allowed="a table of numbers")
     return blocks
@@ -117,9 +126,8 @@ def _told(line: Line, dialect: Dialect) -> Line:
 def _plain(lines: list[Line], dialect: Dialect) -> list[Piece]:
     """The one piece of a file with nothing but numbers below its header; empty for any other file."""
     first = next((k for k, line in enumerate(lines) if _told(line, dialect).is_data), None)
-    if first is None or _numbers(lines[first:], dialect) is None:
-        return []
-    return [(lines[:first], lines[first:])]
+    table = None if first is None else _numbers(lines[first:], dialect)
+    return [] if table is None else [Piece(lines[:first], lines[first:], table)]
 
 
 def _pieces(lines: list[Line], dialect: Dialect, name: str) -> list[Piece]:
@@ -134,11 +142,11 @@ def _pieces(lines: list[Line], dialect: Dialect, name: str) -> list[Piece]:
             continue
         width = _width(run, dialect)
         if not pieces:
-            pieces.append((above, run))
-        elif _starts_a_piece(above, pieces[0][0], width, dialect, name):
-            pieces.append((above if _header_cells(above, width, dialect) else pieces[0][0] + above, run))
+            pieces.append(Piece(above, run))
+        elif _starts_a_piece(above, pieces[0].above, width, dialect, name):
+            pieces.append(Piece(above if _header_cells(above, width, dialect) else pieces[0].above + above, run))
         else:
-            pieces[-1][1].extend(run)
+            pieces[-1].data.extend(run)
         above = []
     return pieces
 
@@ -193,8 +201,9 @@ def _fit(text: str, width: int, dialect: Dialect) -> list[str] | None:
     return None
 
 
-def _block(above: list[Line], data: list[Line], dialect: Dialect, layout: Layout, name: str) -> Block:
-    numbers, columns = _columns(data, dialect)
+def _block(piece: Piece, dialect: Dialect, layout: Layout) -> Block:
+    above = piece.above
+    numbers, columns = _columns(piece, dialect)
     heads: list[list[str]] = []
     if len(layout.names) == len(columns):
         heads = [list(layout.names)]
@@ -235,21 +244,24 @@ def _fit_header(above: list[Line], columns: list[Any], dialect: Dialect) -> tupl
     return [], columns
 
 
-def _columns(data: list[Line], dialect: Dialect) -> tuple[NDArray[np.int64], list[Any]]:
+def _columns(piece: Piece, dialect: Dialect) -> tuple[NDArray[np.int64], list[Any]]:
     """Line numbers and the cells of each column; short rows are filled with blanks."""
-    numbers = np.array([line.number for line in data], dtype=np.int64)
-    if (table := _numbers(data, dialect)) is not None:
+    numbers = np.array([line.number for line in piece.data], dtype=np.int64)
+    table = _numbers(piece.data, dialect) if piece.table is None else piece.table
+    if table is not None:
         return numbers, list(table.T)
-    rows = [dialect.split(line.text) for line in data]
+    rows = [dialect.split(line.text) for line in piece.data]
     width = max(len(row) for row in rows)
     return numbers, [[row[k] if k < len(row) else "" for row in rows] for k in range(width)]
 
 
 def _numbers(data: list[Line], dialect: Dialect) -> NDArray[np.float64] | None:
     """All cells as numbers in one go, shape [t, columns]; None when some line holds anything else."""
-    if dialect.decimal != ".":
-        return None
     texts = [line.text for line in data]
+    if dialect.decimal == ",":
+        if any("." in text for text in texts):
+            return None
+        texts = [text.replace(",", ".") for text in texts]
     delimiter = None if dialect.delimiter == " " else dialect.delimiter
     if delimiter and all(text.endswith(delimiter) for text in texts):
         texts = [text[:-1] for text in texts]  # one empty column at the end, as KickStart writes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..errors import FileFormatError
 from .table import Column
-from .units import NOT_A_UNIT_WE_TAKE, Unit, parse_unit, require_unit
+from .units import LONGEST_NAME, NOT_A_UNIT_WE_TAKE, Unit, parse_unit, require_unit
 
 SI = {"v": "V", "i": "A", "t": "s", "r": "ohm", "temperature": "K"}
 ROLE_OF_SI = {si: role for role, si in SI.items()}
@@ -52,6 +52,8 @@ def describe(column: Column) -> Role:
         FileFormatError: If the unit of a voltage, current or time is unknown, or contradicts the name.
     """
     name, unit = column.name, column.unit
+    if len(name) > LONGEST_NAME:
+        return Role("", None, "", 9)
     if unit is None:
         name, unit = _suffix_unit(name)
     role, stem, rank = name_role(name)

@@ -30,6 +30,8 @@ OTHERS: dict[str, tuple[str, float, float]] = {
     "µm2": ("m2", 1e-12, 0.0), "µm²": ("m2", 1e-12, 0.0), "m2": ("m2", 1.0, 0.0), "cm2": ("m2", 1e-4, 0.0),
     "nm2": ("m2", 1e-18, 0.0),
 }  # fmt: skip
+LONGEST_NAME = 200
+"""Characters in the longest text that is looked at as the name of a column; anything longer is no header."""
 NOT_A_UNIT_WE_TAKE = re.compile(r"/|\^|²|%|·|\*|^a\.?u\.?$|^arb|^norm|^log|^dB", re.IGNORECASE)
 
 
@@ -96,6 +98,8 @@ def split_unit(header: str) -> tuple[str, str | None]:
     `I_A` and `t s` depend on what the name means and are left to `roles.describe`.
     """
     name = header.strip().strip("\"'").strip()
+    if len(name) > LONGEST_NAME:
+        return name, None
     bracket = re.fullmatch(r"(.*?)[\s_]*[\[(]\s*(?:in\s+)?([^\[\]()]*?)\s*[\])]", name)
     if bracket and bracket[2] and not bracket[2].isdigit():
         if parse_unit(bracket[2]) or NOT_A_UNIT_WE_TAKE.search(bracket[2]) or len(bracket[2]) <= 3:
