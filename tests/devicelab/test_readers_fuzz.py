@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from devicelab.tracefile import write_csv, write_hdf5
 
 FUZZ = settings(
     max_examples=100,
-    deadline=5000,  # ms for one file of a few kB: a hang, not a slow machine
+    deadline=20_000,  # ms for one file of a few kB: a hang, not a slow machine
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )
@@ -152,7 +153,41 @@ def test_damaged_file_of_ours(kind: str, draw: st.DataObject, tmp_path: Path) ->
     check(tmp_path, draw.draw(damaged(own(kind, str(tmp_path)))), f"file.{kind}")
 
 
-SIZES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6}
+LONG = 100_000
+HOSTILE = {
+    "brackets": "(" * LONG + "," + "[" * LONG + "\n0,1\n1,2\n",
+    "underscores": "V" + "_" * LONG + ",I\n0,1\n1,2\n",
+    "slashes": "V" + " / " * LONG + ",I\n0,1\n1,2\n",
+    "blanks": " " * LONG + "(,I\n0,1\n1,2\n",
+    "open quote": '"' * LONG + ",1\n0,1\n",
+    "columns": "1," * LONG + "\n" + "1," * LONG + "\n",
+    "digits": "1" * LONG + ",2\n3,4\n",
+    "exponents": "1E" * LONG + "\n",
+    "headers": "LabVIEW Measurement\n" + "***End_of_Header***\n" * 5000,
+    "sizes": "SetupTitle, a\nDimension1, 999999999\nDimension2, 99999999\nDataName, V1, I1\nDataValue, 1, 2\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_shape_is_read_or_refused_in_seconds(name: str, tmp_path: Path) -> None:
+    start = time.process_time()
+    check(tmp_path, HOSTILE[name].encode())
+    assert time.process_time() - start < 10  # a second here; patterns that backtrack took many minutes
+
+
+SIZES = {
+    "f": 1e-15,
+    "p": 1e-12,
+    "n": 1e-9,
+    "u": 1e-6,
+    "µ": 1e-6,
+    "m": 1e-3,
+    "": 1.0,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+}
 
 
 @FUZZ
@@ -168,7 +203,7 @@ def test_unit_of_a_header_decides_the_size(
     path = tmp_path / "a.csv"
     rows = "".join(f"{k};{value!r}\n" for k, value in enumerate(values))
     path.write_text(f"Voltage (V);{form.format(prefix + 'A')}\n{rows}", encoding=encoding)
-    if form == "{}" and prefix == "M":
+    if form == "{}" and prefix in {"M", "G", "T"}:
         return  # a column called MA is not taken for a current
     (trace,) = read_traces(path)
     np.testing.assert_allclose(trace.i, np.array(values) * SIZES[prefix], rtol=1e-14)
