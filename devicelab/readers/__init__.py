@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .api import read_tables, read_trace, read_traces
+from .branches import join_traces
 from .dataset import Dataset, Failure
 from .many import Summary, find_files, read_dataset, read_into_store
 from .options import Options, ReadOptions
@@ -20,6 +21,7 @@ __all__ = [
     "Table",
     "TraceStore",
     "find_files",
+    "join_traces",
     "load_profile",
     "open_store",
     "profiles",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import FileFormatError, TraceError
 from ..trace import Trace
+from .branches import cycle_starts
 from .choice import Choice, Job, NoPairError, choose, find_column
 from .roles import describe
 from .table import Block, Column, Table
@@ -85,13 +86,13 @@ def pieces(block: Block, choice: Choice, job: Job) -> Iterator[tuple[NDArray[np.
     if how == "none":
         yield rows, {}
         return
-    if how == "time" and choice.t is not None:
-        starts = np.flatnonzero(np.diff(choice.t.values[rows]) < 0) + 1
+    starts = _starts(how, choice, rows)
+    if starts is not None:
         for k, part in enumerate(np.split(rows, starts)):
             yield part, {"cycle": k + 1}
         return
     columns = {"cycle": choice.cycle} if choice.cycle is not None else {}
-    if how not in {"", "time"}:
+    if how not in {"", "time", "voltage"}:
         wanted = (how,) if isinstance(how, str) else how
         found = [block.columns[find_column(block, name, "split", job.name)] for name in wanted]
         columns = {column.name: column for column in found}
@@ -103,6 +104,15 @@ def pieces(block: Block, choice: Choice, job: Job) -> Iterator[tuple[NDArray[np.
     for k in np.argsort(first):
         level = values[:, first[k]].tolist()
         yield rows[group == k], {n: int(x) if x.is_integer() else x for n, x in zip(columns, level, strict=True)}
+
+
+def _starts(how: str | tuple[str, ...], choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Where a clock that restarts, or the sign of the voltage, starts new traces; None for other ways to part."""
+    if how == "voltage":
+        return cycle_starts(choice.v.values[rows])
+    if how == "time" and choice.t is not None:
+        return np.flatnonzero(np.diff(choice.t.values[rows]) < 0) + 1
+    return None
 
 
 def _used_rows(block: Block, choice: Choice) -> NDArray[np.int64]:
@@ -142,6 +152,8 @@ def _trace(block: Block, rows: NDArray[np.int64], found: dict[str, Any], choice:
         meta["derived"] = choice.note
     if "t" in signals and choice.t is not None and choice.t.origin:
         meta["start"] = choice.t.origin
+    if choice.temperature is not None and np.isfinite(choice.temperature.values[rows]).all():
+        meta["temperature"] = float(choice.temperature.values[rows].mean())
     if choice.v.name in block.compliance:
         meta["compliance"] = block.compliance[choice.v.name]
     return Trace(t, choice.v.values[rows], choice.i.values[rows], meta=meta)

@@ -42,13 +42,14 @@ class NoPairError(FileFormatError):
 
 @dataclass(frozen=True)
 class Choice:
-    """The columns of a block that make a trace; `t` and `cycle` may be missing, `applied` only with a shunt."""
+    """The columns of a block that make a trace; `t` and `cycle` may be missing, a temperature only with its unit."""
 
     v: Column
     i: Column
     t: Column | None
     cycle: Column | None
     note: str = ""
+    temperature: Column | None = None
 
 
 def choose(block: Block, job: Job) -> Choice:
@@ -70,8 +71,10 @@ def choose(block: Block, job: Job) -> Choice:
         index["t"] = t
     if "cycle" not in index and (cycles := best(block.columns, roles, "cycle")):
         index["cycle"] = cycles[0]
+    kelvin = [k for k in best(block.columns, roles, "temperature") if roles[k].unit is not None]
     chosen = {role: _scaled(block.columns[k], roles[k], role) for role, k in index.items()}
-    return Choice(chosen["v"], chosen["i"], chosen.get("t"), chosen.get("cycle"))
+    temperature = next((_scaled(block.columns[k], roles[k], "temperature") for k in kelvin), None)
+    return Choice(chosen["v"], chosen["i"], chosen.get("t"), chosen.get("cycle"), "", temperature)
 
 
 def _roles(block: Block, asked: Mapping[str, str | int], job: Job) -> list[Role]:

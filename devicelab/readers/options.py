@@ -36,7 +36,7 @@ class Options:
         duration: Time from the first to the last sample of each trace [s]; time is then uniform.
         shunt: Resistance [ohm] over which the second voltage was measured; the device current follows from it.
         split: Column (or several) whose value parts the rows into traces, `time` to part where the clock restarts, or
-            `none`.
+            `voltage` to part where it returns to its first sign, or `none`.
         drop_nan: Leave out rows without a number in place of refusing the file.
     """
 

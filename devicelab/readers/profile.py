@@ -70,7 +70,7 @@ class Profile:
         layout: Rows and cells.
         columns: Role (`v`, `i`, `t`, `cycle`) to column name, regular expression, or number counted from 1.
         units: Role to unit, where the file does not say.
-        split: Columns that part the rows into traces, `time` to part where the clock restarts, or empty.
+        split: Columns that part the rows into traces, or `time`, `voltage` or `none` as in `Options`.
         resistance: Column of resistance [ohm] from which the current follows as v / r, when current is missing.
         shunt: Resistance [ohm] over which the second voltage was measured, when current was.
         periods: Periods of the drive in a trace, for time from a `frequency` [Hz] that the path or the head gives.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from devicelab.errors import FileFormatError, ParameterError, TraceError
-from devicelab.readers import load_profile, profiles, read_tables, read_trace, read_traces
+from devicelab.readers import join_traces, load_profile, profiles, read_tables, read_trace, read_traces
 
 T, V, I = [0.0, 0.5, 1.0], [0.0, -0.25, 1.5], [1e-9, -2e-6, 3e-3]  # noqa: E741
 
@@ -143,6 +143,31 @@ def test_cycle_column_parts_the_file(name: str, tmp_path: Path) -> None:
     traces = read_traces(path)
     assert [(trace.meta["cycle"], trace.i.tolist()) for trace in traces] == [(3, [0, 1]), (4, [2, 3])]
     assert len(read_traces(path, split="none")) == 1
+
+
+def test_sign_of_the_voltage_parts_cycles_on_request(tmp_path: Path) -> None:
+    lobe = [0, 1, 2, 1, 0, -1, -2, -1]
+    noisy = [0.01, -0.01, 0.02, -0.02]  # around zero, where the sign says nothing
+    volts = lobe + lobe + noisy + lobe + [0]
+    path = write(tmp_path, "V (V),I (A)\n" + rows(",", [float(v) for v in volts], [1.0] * len(volts)))
+    cycles = read_traces(path, split="voltage")
+    assert [len(cycle) for cycle in cycles] == [8, 8, 13]
+    assert [cycle.meta["cycle"] for cycle in cycles] == [1, 2, 3]
+    assert all(cycle.v.max() == 2 and cycle.v.min() == -2 for cycle in cycles)
+
+
+def test_branches_in_two_files_are_joined_in_time(tmp_path: Path) -> None:
+    up = read_trace(write(tmp_path, "t,V,I\n0,0,0\n1,1,1\n2,2,2\n", "up.csv"))
+    down = read_trace(write(tmp_path, "t,V,I\n7,2,2\n8,1,1\n9,0,0\n", "down.csv"))
+    loop = join_traces([up, down])
+    assert loop.t.tolist() == [0, 1, 2, 3, 4, 5]
+    assert loop.v.tolist() == [0, 1, 2, 2, 1, 0]
+    assert loop.meta["joined"] == ["up.csv", "down.csv"]
+
+
+def test_temperature_column_with_its_unit_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path, "V (V),I (A),Temperature (°C)\n0,0,20\n1,1,30\n")
+    assert read_trace(path).meta["temperature"] == pytest.approx(298.15)
 
 
 def test_any_column_parts_the_file_on_request(tmp_path: Path) -> None:
