@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -73,15 +74,11 @@ class Parametrised:
     @classmethod
     def parameters(cls) -> list[Parameter]:
         """The declared parameters, in order."""
-        return [
-            Parameter(name=field.name, **field.metadata["parameter"])
-            for field in dataclasses.fields(cls)
-            if "parameter" in field.metadata
-        ]
+        return list(_declared(cls))  # type: ignore[arg-type]  # classes hash
 
     def values(self) -> dict[str, Value]:
         """Name and value of every parameter."""
-        return {declared.name: getattr(self, declared.name) for declared in self.parameters()}
+        return {declared.name: getattr(self, declared.name) for declared in _declared(type(self))}  # type: ignore[arg-type]
 
     def replace(self, **changes: Value) -> Self:
         """A copy with some parameters changed, validated again."""
@@ -93,6 +90,15 @@ class Parametrised:
         for field in dataclasses.fields(self):
             object.__setattr__(copy, field.name, values.get(field.name, getattr(self, field.name)))
         return copy
+
+
+@cache
+def _declared(cls: type[Parametrised]) -> tuple[Parameter, ...]:
+    return tuple(
+        Parameter(name=field.name, **field.metadata["parameter"])
+        for field in dataclasses.fields(cls)
+        if "parameter" in field.metadata
+    )
 
 
 def _check_bounds(owner: str, declared: Parameter, value: Value) -> None:
