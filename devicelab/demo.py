@@ -24,6 +24,7 @@ from .windows import Biolek, NoWindow, Window
 
 V_READ = 0.2
 LINE_RESISTANCES = (2.0, 20.0)
+SIMULATED = "simulated by a virtual instrument on a virtual device; give --trace FILE for a measurement of yours"
 MOST = 5
 """Most traces that the demo fits together."""
 CANDIDATES: tuple[tuple[str, Window, Resistance], ...] = (
@@ -86,7 +87,7 @@ def sample_traces() -> list[Trace]:
     folder = Path(__file__).resolve().parent.parent / "data"
     names = [folder / name for name in ("oxide_small.csv", "oxide_large.csv", "oxide_fast.csv")]
     if all(name.is_file() for name in names):
-        return [read_traces(name)[0] for name in names]
+        return [read_traces(name)[0].with_meta(origin=SIMULATED) for name in names]
     device = VTEAM(
         r_on=1e4, r_off=2e5, v_on=-0.6, v_off=0.5, k_on=20.0, k_off=8.0, a_on=3.0, a_off=2.0, b_on=0.5, b_off=2.5,
         window=Biolek(p=2), resistance="exponential",
@@ -94,7 +95,7 @@ def sample_traces() -> list[Trace]:
     ideal = simulate(device, triangle(-1.2, 1.0, negative=1.2, points=400), x0=0.05)
     rng = np.random.default_rng(1)
     i = ideal.i * (1 + 0.02 * rng.standard_normal(ideal.i.size)) + 5e-8 * rng.standard_normal(ideal.i.size)
-    return [Trace(ideal.t, ideal.v, i, meta={"file": "simulated with noise", "profile": "simulation"})]
+    return [Trace(ideal.t, ideal.v, i, meta={"file": "sample", "profile": "-", "origin": SIMULATED})]
 
 
 def _measured(story: Story, traces: list[Trace]) -> None:
@@ -116,8 +117,7 @@ def _measured(story: Story, traces: list[Trace]) -> None:
             for trace in traces[:8]
         ]
     )
-    if first.get("origin") or first.get("simulated"):
-        story.report.text(f"Origin: {first.get('origin', 'simulated')}")
+    story.report.text(f"Origin: {first.get('origin', 'measured, or not stated in the file')}.")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     plot.hysteresis(traces, axes[0])
     plot.hysteresis(traces, axes[1], log=True)
@@ -151,7 +151,7 @@ def _fit(story: Story, traces: list[Trace]) -> Any:
     story.report.preformatted(best.report())
     fitted = best.simulate()
     for k, (trace, model) in enumerate(list(zip(traces, fitted, strict=True))[:2]):
-        caption = "Measured and fitted loop with residuals."
+        caption = "Loop, fit and residuals."
         story.report.figure(plot.fit(trace, model, best.masks[k]), f"fit_{k + 1}", caption)
     folder = story.report.folder
     best.to_json(folder / "fit.json", force=True)
