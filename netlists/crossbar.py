@@ -27,7 +27,7 @@ def crossbar(cells: Any, v_in: Any, wires: Any) -> str:
 
     Args:
         cells: Cells [m, n] as the `crossbar` package makes them; read by attribute: `g` [S] (linear), `g` and `b`
-            [1/V] (g sinh(b v) / b), `model` and `x`, or `lut` and `x`.
+            [1/V] (g sinh(b v) / b), `model` and `x`, or `nodes`, `pieces` and `amplitudes()` (a table).
         v_in: Word-line voltages [V], [m]; or an object with `v_wl`, `v_bl`, `floating_wl`, `floating_bl`.
         wires: Object with `r_wl`, `r_bl`, `r_source`, `r_sense`, `r_source_right`, `r_sense_top` [ohm]; None: no lines.
 
@@ -129,10 +129,12 @@ def _cells(cells: Any) -> tuple[list[str], Element]:
         return _ohmic(_numpy(cells.g))
     if isinstance(getattr(cells, "model", None), Model):
         return _model(cells.model, _numpy(cells.x))
+    if hasattr(cells, "amplitudes"):
+        return _table(_numpy(cells.nodes), _numpy(cells.pieces), _numpy(cells.amplitudes()))
     raise ParameterError(
         "no netlist for this kind of cell",
         got=type(cells).__name__,
-        allowed="cells with g, with g and b, or with x and a devicelab model",
+        allowed="cells with g, with g and b, with x and a devicelab model, or with a low-rank table",
     )
 
 
@@ -154,6 +156,33 @@ def _model(model: Model, x: Array) -> tuple[list[str], Element]:
         return f"bc{i}_{j} {p} {q} i={plain(model.polarity * model._current(v, float(x[i, j]), SPICE))}"
 
     return [], element
+
+
+def _table(nodes: Array, pieces: Array, amplitudes: Array) -> tuple[list[str], Element]:
+    """A sum over ranks of an amplitude and a function of voltage, cubic between nodes."""
+    ranks = range(len(pieces))
+    functions = [f".func phi{r}(v) {{{_cubics(nodes, pieces[r])}}}" for r in ranks]
+
+    def element(i: int, j: int, p: str, q: str) -> str:
+        terms = [f"({float(amplitudes[r, i, j])!r})*phi{r}(v({p},{q}))" for r in ranks]
+        return f"bc{i}_{j} {p} {q} i={'+'.join(terms)}"
+
+    return functions, element
+
+
+def _cubics(nodes: Array, pieces: Array) -> str:
+    """Cubics c0 + t (c1 + t (c2 + t c3)) on each interval, chosen by halving."""
+    low, high = nodes[:-1].tolist(), nodes[1:].tolist()
+    c0, c1, c2, c3 = pieces.tolist()
+
+    def between(first: int, last: int) -> str:
+        if first == last:
+            t = f"((v-({low[first]!r}))/({high[first] - low[first]!r}))"
+            return f"(({c0[first]!r})+{t}*(({c1[first]!r})+{t}*(({c2[first]!r})+{t}*({c3[first]!r}))))"
+        middle = (first + last) // 2
+        return f"(v<({high[middle]!r})?{between(first, middle)}:{between(middle + 1, last)})"
+
+    return between(0, len(low) - 1)
 
 
 def _sinh(g: Array, b: Array) -> tuple[list[str], Element]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 import torch
 from crossbar_oracle import exact
-from crossbar_spice import needs_ngspice, output_currents
 
 import crossbar
 from crossbar import Bias, Ohmic, Sinh, Wires, effective_conductance, solve
-from netlists.crossbar import crossbar as crossbar_netlist
 
 LINEAR = 1e-9  # float64 rounding times the condition of the oracle's matrix (1e9 for its 1e-9 ohm shorts)
 TIGHT = 1e-10  # rtol asked of the iteration where its answer is compared at 1e-9 or better
 SINGLE = 2e-6  # float32 output: rounding 6e-8 summed over 32 rows
-SPICE = 1e-6  # ngspice stops at its own reltol; 2.4e-9 was seen with default options
 
 
 def array(m: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -135,19 +132,6 @@ def test_tiles_and_batches_are_independent() -> None:
             assert relative(together.i_out[tile, k], alone.i_out.numpy()) < LINEAR
     linear = effective_conductance(g, wires)
     torch.testing.assert_close(linear[1], effective_conductance(g[1], wires), rtol=LINEAR, atol=0)
-
-
-@pytest.mark.parametrize("make", [lambda g: Ohmic(g), lambda g: Sinh(g, 6.0)], ids=["ohmic", "sinh"])
-@pytest.mark.parametrize("wires", [None, WIRES["usual"], WIRES["word only"]], ids=["ideal", "wires", "partly ideal"])
-@pytest.mark.parametrize("n", [4, 16, pytest.param(32, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mark", [pytest.param(None, marks=needs_ngspice)])
-def test_the_emitted_netlist_gives_the_same_currents_in_ngspice(
-    make: Callable[[torch.Tensor], crossbar.Cells], wires: dict[str, float] | None, n: int, mark: None
-) -> None:
-    g, v = array(n, n)
-    cells, wires = make(torch.tensor(g)), None if wires is None else Wires(**wires)
-    expected = output_currents(crossbar_netlist(cells, torch.tensor(v), wires), n)
-    assert relative(solve(cells, torch.tensor(v), wires, rtol=TIGHT).i_out, expected) < SPICE
 
 
 def test_public_names() -> None:

@@ -1,4 +1,4 @@
-"""Thousands of random arrays, most of them unreasonable: a solution obeys Kirchhoff and conserves energy, or is an error.
+"""Random arrays by the thousand, most of them unreasonable: a solution obeys Kirchhoff and conserves energy, or raises.
 
 Both laws are checked here with their own arithmetic, from the cell voltages alone.
 """
