@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import plot
 from .drive import CurrentDrive, Drive, pulses, sine, triangle
 from .errors import DevicelabError
 from .lut import Lut
@@ -22,6 +23,7 @@ from .models import (
     YakopcicTwoBranch,
 )
 from .parameter_sets import parameter_set, parameter_sets
+from .readers import read_trace, read_traces
 from .simulation import simulate
 from .trace import Trace
 from .windows import (
@@ -71,7 +73,10 @@ __all__ = [
     "__version__",
     "parameter_set",
     "parameter_sets",
+    "plot",
     "pulses",
+    "read_trace",
+    "read_traces",
     "simulate",
     "sine",
     "triangle",
