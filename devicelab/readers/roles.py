@@ -21,8 +21,8 @@ NOT_A_SIGNAL = re.compile(
     r"(?i)^\||^(abs|log|ln|norm|max|min|mean|avg|std|leak)|absolute|density|compliance|limit|range|status|norm|log|width|^hold|^delay|"
     r"(pulse|rise|fall|integration|delay|hold|cycle|width|set|reset|on|off)[ _]?time"
 )
-SCALARS = {"set", "reset", "form", "th", "max", "min", "read", "lrs", "hrs", "pos", "on", "off", "step", "ndex"}
-NOT_NAMES = {"id", "us", "um", "item", "unit", "value", "index"}
+SCALARS = {"abs", "set", "reset", "form", "th", "max", "min", "read", "lrs", "hrs", "pos", "on", "off", "step", "ndex"}
+NOT_NAMES = {"us", "um", "item", "unit", "value", "index", "user", "units", "video"}
 CYCLE = re.compile(
     r"(?i)^(cycle|loop|sweep|run|repeat|iteration)s?([ _]?(no\.?|nr\.?|num|number|index|id|#))?$|^#?cycle$"
 )
@@ -108,14 +108,14 @@ def name_role(name: str) -> tuple[str, str, int]:
         if found := re.search(rf"(?i)(?<![a-z])({words})(?![a-z])|(?<=[a-z])(?:{words.title()})(?![a-z])", name):
             stem = (name[: found.start()] + name[found.end() :]).strip(" _.-").lower()
             return role, "" if stem in {"applied", "measured", "meas"} else stem, 0
-    if re.fullmatch(r"[tT]\d?", name):
+    if re.fullmatch(r"t\d?", name):  # T is a temperature as often as a time, and needs its unit
         return "t", name[1:], 2
     for role, letters in (("v", "VvUu"), ("i", "Ii")):
         if found := re.fullmatch(rf"([A-Za-z]\w*\.?|)[{letters[0]}]([\[(].*|\d*)", name):
             return role, f"{found[1]}{found[2]}".lower(), 1
-        if found := re.fullmatch(rf"[{letters}][_ ]?([A-Za-z0-9]{{0,5}})", name):
-            stem = found[1].lower()
-            if stem not in SCALARS and name.lower() not in NOT_NAMES:
+        if found := re.fullmatch(rf"[{letters}]([A-Za-z0-9]{{0,5}}|[_ ][A-Za-z0-9]{{0,12}})", name):
+            stem = found[1].strip("_ ").lower()
+            if stem not in SCALARS and name not in {"id", "ID"} and name.lower() not in NOT_NAMES:
                 return role, stem, 2 if stem else 1
     return "", name.lower(), 9
 

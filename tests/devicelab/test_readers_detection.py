@@ -45,6 +45,12 @@ HEADERS = {
     "Elapsed Time (s),SMU1 Voltage (V),SMU1 Current (A)": (1, 1, 1),
     "Smu1.Time[1][1],Smu1.V[1][1],Smu1.I[1][1]": (1, 1, 1),
     "Zeit (s),Spannung (V),Strom (µA)": (1, 1, 1e-6),
+    "time/s,Ewe/V,<I>/mA": (1, 1, 1e-3),
+    "Time(s),U[V],I[mA]": (1, 1, 1e-3),
+    "Time (s),WE(1).Potential (V),WE(1).Current (A)": (1, 1, 1),
+    "t_s,V_measured,I_measured": (1, 1, 1),
+    "T (s),Vd,Id": (1, 1, 1),
+    "Elapsed Time (s),Drain Voltage (V),Drain Current (A)": (1, 1, 1),
 }
 
 
@@ -104,6 +110,27 @@ def test_columns_need_no_order_and_others_are_left_alone(tmp_path: Path) -> None
     trace = read_trace(write(tmp_path, text))
     assert trace.i.tolist() == [-1, -2]
     assert trace.v.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "v", "i"),
+    [
+        ("Vset,Iset,Vmeas,Imeas", "Vmeas", "Imeas"),
+        ("V_source,V_measured,I_measured,Z", "V_measured", "I_measured"),
+        ("Id,Voltage,Current,Z", "Voltage", "Current"),
+        ("AI,AV,I,ID", "AV", "AI"),
+        ("ILRS,VSET,AI,AV", "AV", "AI"),
+        ("Gate Voltage,Gate Current,Drain Voltage,Drain Current", "Drain Voltage", "Drain Current"),
+    ],
+)
+def test_columns_that_belong_together_are_taken(header: str, v: str, i: str, tmp_path: Path) -> None:
+    """Column 3 spans most; where names leave a choice, the swept terminal is the one meant."""
+    text = header + "\n" + rows(",", [0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.0, 1.0, 2.0], [1.0, 2.0, 3.0])
+    assert read_trace(write(tmp_path, text)).meta["columns"] == {"v": v, "i": i}
+
+
+def test_bare_capital_t_is_not_taken_for_time(tmp_path: Path) -> None:
+    assert read_trace(write(tmp_path, "V,I,T\n0,0,300.1\n1,1,300.2\n")).meta["time"].startswith("synthetic")
 
 
 def test_caller_names_columns_and_units_of_a_file_without_header(tmp_path: Path) -> None:
