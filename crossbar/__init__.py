@@ -8,6 +8,10 @@ from .cells import Cells as Cells
 from .cells import ModelCells as ModelCells
 from .cells import Ohmic as Ohmic
 from .cells import Sinh as Sinh
+from .compositions import Faulty as Faulty
+from .compositions import Series as Series
+from .compositions import Threshold as Threshold
+from .compositions import Transistor as Transistor
 from .config import Config as Config
 from .convert import convert as convert
 from .convert import report as report

@@ -87,7 +87,7 @@ def per_cell(name: str, values: Any, *, low: float, high: float, unit: str) -> T
     return tensor
 
 
-_LARGEST = 1e30  # S; keeps every product with a resistance finite
+LARGEST = 1e30  # S; keeps every product with a resistance finite
 
 
 class Ohmic(_Tensors):
@@ -98,7 +98,7 @@ class Ohmic(_Tensors):
     """
 
     def __init__(self, g: Tensor) -> None:
-        self.g = self._per_cell = per_cell("conductance g", g, low=0.0, high=_LARGEST, unit="S")
+        self.g = self._per_cell = per_cell("conductance g", g, low=0.0, high=LARGEST, unit="S")
 
     def current(self, v: Tensor) -> Tensor:
         """g v [A]."""
@@ -123,7 +123,7 @@ class Sinh(_Tensors):
     """
 
     def __init__(self, g: Tensor, b: float | Tensor) -> None:
-        self.g = self._per_cell = per_cell("conductance g", g, low=0.0, high=_LARGEST, unit="S")
+        self.g = self._per_cell = per_cell("conductance g", g, low=0.0, high=LARGEST, unit="S")
         b = torch.as_tensor(b, dtype=self.g.dtype, device=self.g.device)
         try:
             b = b.expand(self.g.shape) if b.dim() else b.reshape(1, 1).expand(self.g.shape)
