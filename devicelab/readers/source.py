@@ -5,19 +5,24 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import pickle
 import re
+import subprocess
+import sys
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import python_calamine as calamine
+from typing import Any
 
 from ..errors import FileFormatError
 
 MAX_UNPACKED = 2**30
 """Largest size of an unpacked .gz file [byte]; a compressed bomb must not fill the memory."""
 
+PROGRAM = str(Path(__file__).with_name("_sheets.py"))
+LONGEST = 300
+"""Time after which a workbook is given up [s]."""
 ODD = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd]")
 RARE = re.compile("[^\x00-\u2fff\ufeff]")
 MAGIC: dict[bytes, str] = {
@@ -58,14 +63,13 @@ class Source:
         return self.decoded[0]
 
     @cached_property
-    def sheets(self) -> tuple[str, ...]:
-        """Names of the sheets of a workbook; empty for any other file, and for a damaged one."""
-        if self.kind not in {"xlsx", "xls"}:
-            return ()
-        try:
-            return tuple(calamine.load_workbook(io.BytesIO(self.data)).sheet_names)
-        except (calamine.CalamineError, OSError, ValueError):
-            return ()
+    def sheets(self) -> dict[str, list[list[Any]]]:
+        """The rows of each sheet of a workbook; empty for any other file.
+
+        Raises:
+            FileFormatError: If the workbook is damaged, or claims more cells than fit in memory.
+        """
+        return load_sheets(self.data, self.path.name) if self.kind in {"xlsx", "xls"} else {}
 
     @cached_property
     def head(self) -> str:
@@ -104,6 +108,23 @@ def open_source(path: str | Path) -> Source:
         )
     data = _gunzip(raw, path) if raw.startswith(b"\x1f\x8b") else raw
     return Source(path, data, hashlib.sha256(raw).hexdigest())
+
+
+def load_sheets(data: bytes, name: str) -> dict[str, list[list[Any]]]:
+    """The rows of each sheet of a workbook, read in a process of its own; see `_sheets`."""
+    try:
+        done = subprocess.run([sys.executable, "-P", PROGRAM], input=data, capture_output=True, timeout=LONGEST)
+        found = pickle.loads(done.stdout) if done.returncode == 0 else f"the workbook library ended ({done.returncode})"
+    except subprocess.TimeoutExpired:
+        found = f"the workbook library did not end in {LONGEST} s"
+    if isinstance(found, dict):
+        return found
+    raise FileFormatError(
+        f"{name} is a damaged workbook",
+        got=found,
+        allowed="an .xls or .xlsx that opens in a spreadsheet and fits in memory",
+        hint="copy or export it again; a stray cell in the last row or column also makes a sheet too large",
+    )
 
 
 def _neighbours(path: Path) -> str | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import python_calamine as calamine
 
 from ..errors import FileFormatError
 from .cells import clean, numeric_share, to_column
@@ -31,7 +29,7 @@ def read_workbook(source: Source) -> list[Block]:
     Raises:
         FileFormatError: If the workbook is damaged or no sheet holds rows of numbers.
     """
-    sheets = _load(source)
+    sheets = source.sheets
     settings = {name: _settings(rows) for name, rows in sheets.items() if name.lower() == "settings"}
     by_sheet = next(iter(settings.values()), {})
     blocks = []
@@ -48,19 +46,6 @@ def read_workbook(source: Source) -> list[Block]:
             allowed="a sheet with a header row and numbers below it",
         )
     return _oldest_first(blocks)
-
-
-def _load(source: Source) -> dict[str, list[Row]]:
-    try:
-        with calamine.load_workbook(io.BytesIO(source.data)) as book:
-            return {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
-    except (calamine.CalamineError, OSError, ValueError) as problem:
-        raise FileFormatError(
-            f"{source.path.name} is a damaged workbook",
-            got=f"{type(problem).__name__}: {str(problem)[:120]}",
-            allowed="an .xls or .xlsx that opens in a spreadsheet",
-            hint="export or copy it again",
-        ) from None
 
 
 def _block(sheet: str, rows: list[Row], settings: dict[str, Any]) -> Block | None:

@@ -57,6 +57,17 @@ def test_bad_file_is_refused_with_what_got_and_allowed(case: str, tmp_path: Path
     assert raised.value.allowed is not None
 
 
+def test_workbook_with_a_stray_cell_in_the_last_corner_does_not_end_the_program(tmp_path: Path) -> None:
+    """The workbook library asks for hundreds of gigabytes and aborts its process."""
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl writes the sample workbook")
+    book = openpyxl.Workbook()
+    book.active.append(["V (V)", "I (A)"])
+    book.active["XFD1048576"] = 1.0
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(FileFormatError, match="fits in memory"):
+        read_traces(tmp_path / "a.xlsx")
+
+
 def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "sweep_1.csv")
     with pytest.raises(FileFormatError, match=r"did you mean sweep_1\.csv"):

@@ -112,7 +112,7 @@ def test_random_bytes(data: bytes, tmp_path: Path) -> None:
     check(tmp_path, data)
 
 
-@FUZZ
+@settings(FUZZ, max_examples=25)
 @given(
     data=st.sampled_from([b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\x1f\x8b\x08", b"\x89HDF\r\n\x1a\n"]),
     rest=st.binary(max_size=600),
@@ -140,7 +140,7 @@ def test_damaged_text_file(name: str, draw: st.DataObject, tmp_path: Path) -> No
     check(tmp_path, draw.draw(damaged(SEEDS[name])))
 
 
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=15)  # each starts a process
 @given(draw=st.data())
 def test_damaged_workbook(draw: st.DataObject, tmp_path: Path) -> None:
     check(tmp_path, draw.draw(damaged(workbook())), "file.xlsx")
