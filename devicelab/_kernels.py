@@ -145,7 +145,7 @@ def device_voltage(p: Any, r: Any, circuit: Any, source: float, x: float) -> Any
     else:
         reach = max(2.0 * abs(guess), 1e-3)
         top = min(limit, V_LIMIT)
-        while abs(current_at(p, r, sign * min(reach, top), x)) < abs(source):
+        while not abs(current_at(p, r, sign * min(reach, top), x)) >= abs(source):
             if reach >= top:
                 return sign * top if limit <= V_LIMIT else np.nan
             reach *= 2.0
@@ -258,6 +258,9 @@ def solve_device(
     y = min(max(x0, circuit[5]), 1.0 - circuit[5])
     x[0] = x0
     u[0] = device_voltage(p, r, circuit, s[0], y) if circuit[4] > 0.0 else s[0]
+    if u[0] != u[0]:
+        report[2] = y
+        return NO_VOLTAGE
     slope = np.zeros(1)
     h = 1.0
     steps = 0

@@ -90,6 +90,8 @@ class _Stepper:
         self._model = model
         self._circuit = circuit
         self._tolerance = tolerance
+        self._eps = float(torch.finfo(like.dtype).eps)
+        self._probe = self._eps**0.5
         self.low = margin(model)
         self.high = 1.0 - self.low
         self._h = 1.0
@@ -147,7 +149,7 @@ class _Stepper:
         source = source.expand(base.shape)
         with torch.no_grad():
             z = self._solve(source, base.detach(), w, guess.detach())
-            side = torch.where(z < 0.5, 1e-7, -1e-7)
+            side = torch.where(z < 0.5, self._probe, -self._probe)
             residual = z - base - w * self._rate(source, z)
             slope = 1.0 - w * (self._rate(source, z + side) - self._rate(source, z)) / side
             held = ((z <= self.low) & (residual > 1e-12)) | ((z >= self.high) & (residual < -1e-12))
@@ -159,13 +161,13 @@ class _Stepper:
 
     def _solve(self, source: Any, base: Any, w: float, z: Any) -> Any:
         torch = self._torch
-        precision = 1e-12 if z.dtype == torch.float64 else 1e-6
+        precision = 8.0 * self._eps
         z = z.clip(self.low, self.high)
         f = z - base - w * self._rate(source, z)
         for _ in range(NEWTON):
             if float(f.abs().max()) <= precision:
                 return z
-            side = torch.where(z < 0.5, 1e-7, -1e-7)
+            side = torch.where(z < 0.5, self._probe, -self._probe)
             slope = 1.0 - w * (self._rate(source, z + side) - self._rate(source, z)) / side
             new = (z - f / torch.where(slope > 0.05, slope, 1.0)).clip(self.low, self.high)
             f = new - base - w * self._rate(source, new)
@@ -212,7 +214,7 @@ class _Stepper:
         with torch.no_grad():
             low, high = far.clip(max=0.0), far.clip(min=0.0)
             u = 0.5 * far
-            step = 1e-6 * far.abs() + 1e-12
+            step = self._probe * far.abs() + 1e-12
             for k in range(BISECT):
                 f = function(u)
                 low, high = torch.where(f <= 0, u, low), torch.where(f >= 0, u, high)
@@ -220,7 +222,7 @@ class _Stepper:
                 new = u - f / slope
                 inside = (new > low) & (new < high) & (k % 6 != 5)
                 new = torch.where(inside, new, 0.5 * (low + high))
-                if bool(((new - u).abs() <= 1e-13 * far.abs()).all()):
+                if bool(((new - u).abs() <= 500.0 * self._eps * far.abs()).all()):
                     break
                 u = new
             slope = (function(u + step) - function(u)) / step

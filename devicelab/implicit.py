@@ -72,7 +72,7 @@ def trajectory(
     circuits[:, 4], circuits[:, 5] = busy, margin(model)
     x, u = np.empty((count, t.size)), np.empty((count, t.size))
     report = np.zeros((count, 3))
-    registers = tape.fill(flat[:-3])
+    registers = tape.fill(flat[:-3], count)
     status, row = kernels.solve_many(
         (tape.code, marks), registers, circuits, t, drives, flat[-3], float(tolerance), x, u, report
     )

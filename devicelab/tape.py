@@ -46,9 +46,9 @@ class Program:
     current: int
     rate: int
 
-    def fill(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Registers [b, registers] of devices with these parameter values, each [b]."""
-        out = np.zeros((len(values[0]), self.registers))
+    def fill(self, values: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+        """Registers [count, registers] of devices with these parameter values, each [count]."""
+        out = np.zeros((count, self.registers))
         for k, value in enumerate(values):
             out[:, 2 + k] = value
         start = 2 + len(values)

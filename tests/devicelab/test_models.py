@@ -1,0 +1,179 @@
+"""Closed forms and published facts of each model; sources in the models' docstrings and docs/models.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from devicelab import TEAM, Drive, LinearIonDrift, Model, NonlinearIonDrift, NoWindow, parameter_set, simulate, sine
+from devicelab.errors import ParameterError
+
+STEPS = 1e-6  # steps of 1e-8 each
+EXACT = 1e-9
+
+
+def hold(model: Model, v: float, duration: float, x0: float, **options: object) -> float:
+    """State after a constant voltage."""
+    return float(simulate(model, Drive([0.0, duration], [v, v]), x0=x0, **options).x[-1])
+
+
+def test_nonlinear_drift_moves_with_a_power_of_the_voltage() -> None:
+    """x = x0 + a V^m t."""
+    model = parameter_set("nonlinear_drift_team_paper")
+    assert isinstance(model, NonlinearIonDrift)
+    assert hold(model, 0.8, 1.0, 0.2) == pytest.approx(0.2 + 0.8**5, rel=EXACT)
+    assert hold(model, -0.8, 1.0, 0.9) == pytest.approx(0.9 - 0.8**5, rel=EXACT)
+
+
+def test_nonlinear_drift_current_at_one_volt_by_hand() -> None:
+    """x^2 beta sinh(2) + chi (e^4 - 1), beta = 0.9 uA, chi = 1e-10 A."""
+    expected = 0.25 * 0.9e-6 * 3.626860407847019 + 1e-10 * 53.598150033144236
+    assert parameter_set("nonlinear_drift_team_paper").current(1.0, 0.5) == pytest.approx(expected, rel=EXACT)
+
+
+def test_team_fit_moves_like_simmons_at_one_milliampere() -> None:
+    """1.07 nm/s by hand: 1.46e-9 (1 mA / 115 uA - 1)^10 nm/s, close to the 0.91 nm/s of the Simmons model."""
+    model = parameter_set("team_fit_to_simmons")
+    speed = 1.46e-9 * (1e-3 / 115e-6 - 1) ** 10
+    assert speed == pytest.approx(1.07, abs=0.01)
+    v = 1e-3 / float(model.current(1.0, 0.5))
+    assert float(model.rate(v, 0.5)) == pytest.approx(-speed / 0.6, rel=EXACT)  # over the 0.6 nm between its bounds
+
+
+def test_team_without_threshold_is_linear_ion_drift() -> None:
+    """alpha = 1, i_th -> 0, k / i_th = mu r_on / D (TEAM, eq. 20 to 25); v < 0 SETs there."""
+    drift = LinearIonDrift(r_on=100.0, r_off=16e3, k=1e4)
+    tiny = 1e-12
+    team = TEAM(r_on=100.0, r_off=16e3, i_on=-tiny, i_off=tiny, k_on=1e4 * tiny, k_off=1e4 * tiny, a_on=1.0, a_off=1.0)
+    drive = sine(0.8, 1.0, points=400)
+    one, two = simulate(drift, drive, x0=0.2), simulate(team, Drive(drive.t, -drive.v), x0=0.2)
+    np.testing.assert_allclose(two.x, one.x, atol=3 * STEPS)
+
+
+def test_yakopcic_moves_linearly_in_time_below_x_p() -> None:
+    model = parameter_set("yakopcic_oblea")
+    duration = 1e-4
+    expected = 0.11 + 4000 * (np.exp(0.3) - np.exp(0.16)) * duration
+    assert expected < model.x_p
+    assert hold(model, 0.3, duration, 0.11) == pytest.approx(expected, rel=1e-7)
+
+
+def test_yakopcic_carries_nothing_at_x_0_and_its_revision_does() -> None:
+    assert parameter_set("yakopcic_oblea").current(0.5, 0.0) == 0.0
+    assert parameter_set("yakopcic_two_branch_example").current(0.5, 0.0) > 0.0
+
+
+def test_stanford_reads_as_published() -> None:
+    """542 ohm and 218586 ohm at 0.1 V and gaps of 0.2 and 1.7 nm."""
+    model = parameter_set("stanford_default")
+    assert 0.1 / model.current(0.1, 1.0) == pytest.approx(542, abs=0.5)
+    assert 0.1 / model.current(0.1, 0.0) == pytest.approx(218586, rel=1e-5)
+
+
+def test_stanford_sets_at_the_field_it_needs() -> None:
+    """|v| = f_min t_ox / gamma(1.7 nm) = 1.392 V, gamma = 16 - 0.8 1.7^3."""
+    model = parameter_set("stanford_default").replace(smooth=1e-6)
+    threshold = 1.4e9 * 12e-9 / (16 - 0.8 * 1.7**3)
+    assert threshold == pytest.approx(1.392, abs=5e-4)
+    assert model.rate(0.999 * threshold, 0.0) == 0.0
+    assert model.rate(1.001 * threshold, 0.0) > 0.0
+
+
+@pytest.mark.parametrize("v", [1.061, 1.10, 1.202, 1.301])
+def test_stanford_slides_along_its_field_limit_in_a_slow_reset(v: float) -> None:
+    """g(v) = [(gamma0 - f_min t_ox / |v|) / beta]^(1/3) nm, a sweep of seconds from the low resistance."""
+    gap = ((16 - 1.4e9 * 12e-9 / v) / 0.8) ** (1 / 3)
+    model = parameter_set("stanford_default").replace(smooth=1e-6)
+    x = simulate(model, Drive([0.0, 1.0, 2.0], [0.0, -v, -v]), x0=1.0).x[-1]
+    assert 1.7 - 1.5 * x == pytest.approx(gap, abs=1.5e-3)  # nm; 1 s of creep in the tail of the edge
+
+
+def relaxed(r0: float, bound: float, k: float, s: float, t: float, sign: float) -> float:
+    """R(t) = r + (1/k) log1p(expm1(k (R0 - r)) e^(-k s t)) at v > 0, its mirror image at v < 0."""
+    return bound + sign / k * np.log1p(np.expm1(sign * k * (r0 - bound)) * np.exp(-k * s * t))
+
+
+@pytest.mark.parametrize("name", ["data_driven_tiox_dut1", "data_driven_tiox_dut2"])
+def test_data_driven_model_relaxes_as_its_closed_form(name: str) -> None:
+    model, v = parameter_set(name), 0.7
+    r0 = model.r_high - 0.8 * (model.r_high - model.r_low)
+    bound = model.rp0 + model.rp1 * v + model.rp2 * v * v
+    moving = model if bound > r0 else model.replace(rp0=r0 + 3.0 / model.k_p - model.rp1 * v)
+    bound = float(moving.rp0 + moving.rp1 * v)
+    s = moving.areset * np.expm1(moving.t_p * v)
+    t = 0.3 / (s * np.expm1(moving.k_p * (bound - r0)) / (moving.r_high - moving.r_low))
+    expected = (moving.r_high - relaxed(r0, bound, moving.k_p, s, t, 1.0)) / (moving.r_high - moving.r_low)
+    assert 0 < expected < 0.8
+    assert hold(moving, v, t, 0.8) == pytest.approx(expected, abs=STEPS)
+
+
+def test_data_driven_bound_of_dut2_is_that_of_the_device() -> None:
+    """10.35 kohm at -0.8 V, with r_n1 = 23.69e3 (the paper prints 23.69e4)."""
+    model = parameter_set("data_driven_tiox_dut2")
+    assert model.rn0 + model.rn1 * -0.8 == pytest.approx(10.35e3, abs=5.0)
+
+
+def test_data_driven_2021_relaxes_as_its_closed_form() -> None:
+    """R(t) = r - (r - R0) / (1 + s (r - R0) t)."""
+    model = parameter_set("data_driven_2021").replace(polarity=1)
+    v, x0 = 1.3, 0.7
+    r0 = model.r_high - x0 * (model.r_high - model.r_low)
+    bound, s = model.rp0 + model.rp1 * v, model.areset * -np.expm1(-v / model.t_p)
+    t = 1e-5
+    expected = bound - (bound - r0) / (1 + s * (bound - r0) * t)
+    assert hold(model, v, t, x0) == pytest.approx((model.r_high - expected) / (model.r_high - model.r_low), abs=STEPS)
+
+
+@pytest.mark.parametrize("v", [-0.3, 0.0, 0.26, 0.4])
+def test_metastable_switches_relax_exponentially(v: float) -> None:
+    """x = x_inf + (x0 - x_inf) e^(-(P_on + P_off) t / tau)."""
+    model = parameter_set("mms_knowm")
+    vt = 8.617333262e-5 * 298.5
+    on, off = 1 / (1 + np.exp(-(v - 0.27) / vt)), 1 - 1 / (1 + np.exp(-(v + 0.27) / vt))
+    t = 3e-4
+    expected = on / (on + off) + (0.5 - on / (on + off)) * np.exp(-(on + off) * t / 1e-4)
+    assert hold(model, v, t, 0.5) == pytest.approx(expected, abs=STEPS)
+
+
+@pytest.mark.parametrize(("w", "kilohm"), [(1.2, 3.2), (1.4, 18.0), (1.6, 118.0), (1.8, 796.0)])
+def test_simmons_barrier_resistance_at_a_tenth_of_a_volt(w: float, kilohm: float) -> None:
+    """With the 215 ohm of its electrodes; an independent evaluation of the same constants, not a measurement."""
+    model = parameter_set("simmons_pickett")
+    trace = simulate(model, Drive([0.0, 1e-30], [0.1, 0.1]), x0=min(1.0, (1.8 - w) / 0.6), series_resistance=215.0)
+    assert 0.1 / trace.i[0] / 1e3 == pytest.approx(kilohm, rel=0.02)
+
+
+def test_simmons_barrier_moves_as_published_at_one_milliampere() -> None:
+    """dw/dt = +0.914 nm/s at 1 mA and 1.5 nm: the state equation, driven by its current."""
+    i, w = 1e-3, 1.5
+    expected = 3.5e3 * np.sinh(i / 115e-6) * np.exp(-np.exp((w - 1.2) / 0.107 - i / 500e-6) - w / 0.107)
+    assert expected == pytest.approx(0.914, abs=5e-4)
+    model = parameter_set("simmons_pickett").replace(j0=1.0)  # enough current to reach 1 mA below the barrier height
+    v = np.linspace(0, 0.9, 20001)
+    at = float(np.interp(i, model.current(v, 0.5), v))
+    assert float(model.rate(at, 0.5)) * 0.6 == pytest.approx(-expected, rel=1e-4)  # linear interpolation of v
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("stanford_default", {"g_min": 2e-9}, "g_min must be below g_max"),
+        ("team_fit_to_simmons", {"i_on": 1e-6}, r"i_on .* is out of bounds"),
+        ("data_driven_tiox_dut1", {"r_low": 7e3}, "r_low must be below r_high"),
+        ("mms_knowm", {"r_on": 2e3}, "r_on must be below r_off"),
+        ("yakopcic_oblea", {"x_p": 1.5}, r"x_p .* is out of bounds"),
+        ("simmons_pickett", {"w_on": 2.0}, "w_on must be below w_off"),
+    ],
+)
+def test_impossible_parameters_are_refused(name: str, changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        parameter_set(name).replace(**changes)
+
+
+def test_windows_slow_models_that_are_not_separable_too() -> None:
+    from devicelab import Biolek
+
+    model = parameter_set("stanford_default")
+    slow = model.replace(window=Biolek(p=1))
+    assert slow.rate(1.5, 0.5) == pytest.approx(0.75 * model.rate(1.5, 0.5), rel=EXACT)
+    assert isinstance(model.window, NoWindow)
