@@ -131,6 +131,17 @@ def read_hdf5(path: str | Path, *, verify: bool = True) -> list[Trace]:
         ) from None
 
 
+def hdf5_format(path: str | Path) -> str:
+    """The `format` attribute of an HDF5 file that devicelab wrote.
+
+    Raises:
+        FileFormatError: If the file is missing, cut off, damaged or changed.
+    """
+    check_seal(path)
+    with h5py.File(path, "r") as file:
+        return str(file.attrs.get("format", ""))
+
+
 def seal(path: Path) -> None:
     """Append the hash of a file to it; HDF5 ignores what stands behind its content."""
     digest = bytes.fromhex(sha256(path))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ..errors import ParameterError, ShapeError
-from ..trace import Trace
-from ..tracefile import read_hdf5, read_own_csv
+from ..trace import UNITS, Trace
+from ..tracefile import CSV_MARK, hdf5_format, read_hdf5, read_own_csv
 from .assemble import table_of, traces_of
 from .choice import Job
 from .delimited import read_blocks
@@ -17,6 +17,8 @@ from .mdm import read_mdm
 from .options import Options, ReadOptions
 from .profile import Profile, choose_profile
 from .source import Source, open_source
+from .store import FORMAT as STORE
+from .store import open_store
 from .table import Block, Table
 from .workbook import read_workbook
 
@@ -25,7 +27,7 @@ def read_traces(path: str | Path, **options: Unpack[ReadOptions]) -> list[Trace]
     """Every trace in an instrument file: its cycles, runs, records and steps, the oldest first.
 
     Args:
-        path: A csv, text, .gz, .xls, .xlsx or .h5 file.
+        path: A csv, text, .gz, .xls or .xlsx file, or an HDF5 file or store of devicelab.
         **options: `profile`, `columns`, `units`, `rate`, `duration`, `shunt`, `split`, `drop_nan`; see `Options`.
 
     Returns:
@@ -39,8 +41,10 @@ def read_traces(path: str | Path, **options: Unpack[ReadOptions]) -> list[Trace]
         ParameterError: If an option or a profile is wrong.
     """
     source, profile, chosen, meta = _open(path, options)
-    if source.kind == "hdf5" or source.head.startswith("# devicelab traces"):
-        return read_hdf5(path) if source.kind == "hdf5" else read_own_csv(path)
+    if source.kind == "hdf5":
+        return _own_hdf5(path)
+    if source.head.startswith(CSV_MARK):
+        return read_own_csv(path)
     return traces_of(_blocks(source, profile), Job(source.path.name, profile, chosen, meta))
 
 
@@ -83,7 +87,17 @@ def read_tables(path: str | Path, **options: Unpack[ReadOptions]) -> list[Table]
         ParameterError: If an option or a profile is wrong.
     """
     source, profile, _, meta = _open(path, options)
+    if source.kind == "hdf5":
+        return [Table({k: getattr(trace, k) for k in "tvi"}, UNITS, trace.meta) for trace in _own_hdf5(path)]
     return [table_of(block, meta) for block in _blocks(source, profile)]
+
+
+def _own_hdf5(path: str | Path) -> list[Trace]:
+    """The traces in an HDF5 file or store of devicelab."""
+    if hdf5_format(path) == STORE:
+        with open_store(path) as store:
+            return list(store)
+    return read_hdf5(path, verify=False)
 
 
 def _open(path: str | Path, given: ReadOptions) -> tuple[Source, Profile, Options, dict[str, Any]]:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from devicelab.errors import FileFormatError, ParameterError, ShapeError
-from devicelab.readers import Dataset, find_files, many, open_store, read_dataset, read_into_store
+from devicelab.readers import (
+    Dataset,
+    find_files,
+    many,
+    open_store,
+    read_dataset,
+    read_into_store,
+    read_tables,
+    read_traces,
+)
 from devicelab.trace import Trace
 
 PATTERN = r"(?P<device>D\d+)/(?P<temperature>\d+)K_run"
@@ -119,6 +128,13 @@ def test_store_gives_back_every_trace_bit_for_bit(tmp_path: Path) -> None:
         assert store[-1].meta == data[-1].meta
     assert len(Dataset.load(summary.path).filter(device="D1")) == 6
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["set", "set.h5"]
+
+
+def test_store_is_read_like_any_other_file(tmp_path: Path) -> None:
+    summary = read_into_store(folder_of_files(tmp_path / "set", 1, 1), tmp_path / "set.h5")
+    assert [trace.meta["cycle"] for trace in read_traces(summary.path)] == [1, 2]
+    table, _ = read_tables(summary.path)
+    assert (table["v"].tolist(), table.units["v"]) == ([0, 1, 2], "V")
 
 
 def test_dataset_saves_and_loads(tmp_path: Path) -> None:
