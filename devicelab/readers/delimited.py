@@ -23,6 +23,8 @@ NAMES = {"tab": "\t", "semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 COMMENT = re.compile(r"^\s*(?:[#%!]|//)+\s?")
 NEW_PIECE = re.compile(r"(?i)^\W*(cycle|loop|sweep|run|trace|step)\D{0,6}(\d+)\s*((of|/)\s*\d+)?\W*$")
 MOST_COLUMNS = 10_000
+MOST_WORDS = 40
+"""Lines of text around the data that are kept as metadata."""
 SAMPLE = 60
 """Lines looked at to tell the delimiter; enough to outvote any preamble that an instrument writes."""
 
@@ -36,11 +38,12 @@ class Line(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The lines above a run of data, the data, and their cells as numbers where all of them are, shape [t, columns]."""
+    """Lines above a run of data, the data, their cells as numbers where all of them are, and text at the very end."""
 
     above: list[Line]
     data: list[Line]
     table: NDArray[np.float64] | None = None
+    below: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def _pieces(lines: list[Line], dialect: Dialect, name: str) -> list[Piece]:
         else:
             pieces[-1].data.extend(run)
         above = []
+    if above and pieces:
+        pieces[-1] = pieces[-1]._replace(below=tuple(line.text.strip() for line in above))
     return pieces
 
 
@@ -223,7 +228,9 @@ def _block(piece: Piece, dialect: Dialect, layout: Layout) -> Block:
     meta: dict[str, Any] = {}
     words = [line.text.strip() for line in above[: len(above) - len(heads)]]
     if words:
-        meta["preamble"] = words[:40]
+        meta["preamble"] = words[:MOST_WORDS]
+    if piece.below:
+        meta["trailer"] = list(piece.below[:MOST_WORDS])
     if cycle := next((found for line in reversed(above) if (found := NEW_PIECE.search(line.text))), None):
         meta["cycle" if cycle[1].lower() in {"cycle", "loop"} else cycle[1].lower()] = int(cycle[2])
     return Block(built, numbers, named, meta)

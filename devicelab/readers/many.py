@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import glob
 import multiprocessing
-import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -30,8 +29,6 @@ SUFFIXES = frozenset(
     [".csv", ".txt", ".tsv", ".dat", ".asc", ".xls", ".xlsx", ".gz", ".lvm", ".mdm", ".qtj", ".h5", ".hdf5"]
 )
 """What a folder is searched for; a glob takes whatever it matches."""
-WORTH_A_POOL = 64
-"""Files below which starting processes takes longer than reading."""
 IN_A_PART = 256
 """Files after which a store in the making is saved."""
 
@@ -106,7 +103,7 @@ def read_dataset(
     paths: str | Path | Iterable[str | Path],
     *,
     pattern: str = "",
-    workers: int | None = None,
+    workers: int = 1,
     progress: bool = False,
     **options: Unpack[ReadOptions],
 ) -> Dataset:
@@ -116,7 +113,7 @@ def read_dataset(
         paths: A file, a folder, a glob, or several of them.
         pattern: Regular expression searched in each path (written with `/`); its named groups become metadata, for
             example `r"(?P<device>M\d+)/(?P<temperature>\d+)K"`.
-        workers: Processes; None for as many as pay.
+        workers: Processes. With more than one, a script needs `if __name__ == "__main__":` around what it runs.
         progress: Show a bar on standard error.
         **options: As for `read_traces`.
 
@@ -127,7 +124,7 @@ def read_dataset(
         FileFormatError: If a path stands for no file.
         ParameterError: If the pattern, an option or a profile is wrong.
     """
-    job = _checked(pattern, options)
+    job = _checked(pattern, workers, options)
     files = find_files(paths)
     outcomes = list(_read_all(files, job, workers, progress))
     return Dataset(
@@ -142,7 +139,7 @@ def read_into_store(
     store: str | Path,
     *,
     pattern: str = "",
-    workers: int | None = None,
+    workers: int = 1,
     progress: bool = False,
     force: bool = False,
     **options: Unpack[ReadOptions],
@@ -165,7 +162,7 @@ def read_into_store(
         FileFormatError: If a path stands for no file, or the store exists and `force` is false.
         ParameterError: If the pattern, an option or a profile is wrong.
     """
-    job = _checked(pattern, options)
+    job = _checked(pattern, workers, options)
     target = Path(store)
     with contextlib.ExitStack() as stack:
         final = stack.enter_context(replacing(target, force=force))
@@ -174,7 +171,7 @@ def read_into_store(
         files = {_stamp(path): path for path in find_files(paths)}
         done = _usable_parts(parts, set(files), repr(job))
         todo = [path for stamp, path in files.items() if stamp not in done]
-        outcomes = _read_all(todo, job, workers, progress)
+        outcomes = stack.enter_context(contextlib.closing(_read_all(todo, job, workers, progress)))
         first = 1 + max((int(part.stem) for part in parts.glob("*.h5")), default=-1)
         for number, group in enumerate(iter(lambda: list(islice(outcomes, IN_A_PART)), []), start=first):
             _save_part(parts / f"{number:06d}.h5", group, repr(job))
@@ -183,8 +180,10 @@ def read_into_store(
     return summary
 
 
-def _checked(pattern: str, options: ReadOptions) -> tuple[str, dict[str, Any]]:
+def _checked(pattern: str, workers: int, options: ReadOptions) -> tuple[str, dict[str, Any]]:
     Options.of(options)
+    if workers < 1:
+        raise ParameterError("too few processes", got=workers, allowed="workers=1 or more")
     try:
         re.compile(pattern)
     except re.error as problem:
@@ -195,15 +194,15 @@ def _checked(pattern: str, options: ReadOptions) -> tuple[str, dict[str, Any]]:
 
 
 def _read_all(
-    files: Sequence[Path], job: tuple[str, Mapping[str, Any]], workers: int | None, progress: bool
-) -> Iterator[Outcome]:
+    files: Sequence[Path], job: tuple[str, Mapping[str, Any]], workers: int, progress: bool
+) -> Generator[Outcome, None, None]:
     """Outcomes in the order of the files."""
-    several = workers if workers is not None else min(os.cpu_count() or 1, 8)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(_bar(len(files), progress))
-        if several > 1 and (workers is not None or len(files) >= WORTH_A_POOL):
-            pool = stack.enter_context(ProcessPoolExecutor(several, multiprocessing.get_context("spawn")))
-            outcomes = pool.map(read_one, files, [job] * len(files), chunksize=max(1, min(16, len(files) // several)))
+        if workers > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")))
+            stack.callback(pool.shutdown, cancel_futures=True)  # an interrupt does not wait for the rest
+            outcomes = pool.map(read_one, files, [job] * len(files), chunksize=max(1, min(16, len(files) // workers)))
         else:
             outcomes = (read_one(path, job) for path in files)
         for outcome in outcomes:

@@ -107,6 +107,8 @@ def test_processes_give_what_one_process_gives(tmp_path: Path) -> None:
 
 
 def test_wrong_pattern_and_option_are_named_before_reading(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="workers=1 or more"):
+        read_dataset(tmp_path, workers=0)
     with pytest.raises(ParameterError, match="no regular expression"):
         read_dataset(tmp_path, pattern="(")
     with pytest.raises(ParameterError, match="did you mean units"):

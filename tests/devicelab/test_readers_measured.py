@@ -293,6 +293,11 @@ def test_folder_name_gives_frequency_and_time_of_one_period() -> None:
     assert trace.meta["units"] == {"v": "V", "i": "uA"}
 
 
+def test_text_around_the_data_is_kept() -> None:
+    (trace,) = only(f"{SAMPLES}/keithley2612b_csv/*.csv")
+    assert "".join(trace.meta["trailer"][0].split(",")) == "Date and Time of measurement: 2021-08-31 22:00:51.074677"
+
+
 @pytest.mark.parametrize(
     ("pattern", "profile"),
     [
