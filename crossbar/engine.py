@@ -19,6 +19,7 @@ from .floating import Floating
 from .implicit import differentiable, wants_gradients
 from .linear import effective_conductance, eliminable
 from .lines import Lines
+from .memory import in_parts, vectors_at_once
 from .newton import Circuit, State, solve_newton
 from .solution import Solution
 from .wires import Wires
@@ -36,7 +37,13 @@ class HasProduct(Protocol):
 
 
 def solve(
-    cells: Cells, v_in: Tensor | Bias, wires: Wires | None = None, *, rtol: float = 1e-6, method: str = "auto"
+    cells: Cells,
+    v_in: Tensor | Bias,
+    wires: Wires | None = None,
+    *,
+    rtol: float = 1e-6,
+    method: str = "auto",
+    memory: float = 2**31,
 ) -> Solution:
     """Output currents and cell voltages of an array.
 
@@ -48,6 +55,8 @@ def solve(
         method: "ideal" (no lines: matrix products), "elimination" (linear cells: the array as one matrix),
             "newton" (anything), or "auto": ideal without line resistance and floating lines, elimination for `Ohmic`
             cells driven and sensed at one end, else newton.
+        memory: Budget [bytes] for the working arrays of "newton"; a larger batch is solved in parts. Gradients and
+            cell voltages that are kept come on top.
 
     Returns:
         The solution; `i_out` is positive when it flows into the sense node. For one vector [m] the batch dimension
@@ -70,7 +79,10 @@ def solve(
         "elimination": _elimination,
         "newton": _newton,
     }
-    return solver[chosen](cells, drive, wires, rtol)
+    at_once = vectors_at_once(cells, drive, memory)
+    if chosen != "newton" or drive.v_wl.shape[-2] <= at_once:
+        return solver[chosen](cells, drive, wires, rtol)
+    return in_parts(lambda part: _newton(cells, part, wires, rtol), drive, at_once)
 
 
 def _check_tiles(drive: Drive, shape: torch.Size) -> None:
@@ -116,7 +128,7 @@ def _ideal(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solution:
         cells.check(drive.v_wl)
         i_out = cells.product(drive.v_wl)
     else:
-        v = _applied(drive, cells.shape)
+        v = _applied(drive, cells.shape, cells.dtype)
         cells.check(v)
         i_out = cells.current(v).sum(-2)
     return Solution(i_out, inside, single=drive.single)
@@ -130,10 +142,10 @@ def _elimination(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solut
     check = cache(lambda: _newton(cells, drive, wires, tight, voltages=True))
 
     def residual() -> float:
-        error, scale = (a.detach().abs().max().item() for a in (check()._i_out - i_out, i_out))
+        error, scale = (a.detach().abs().max().item() for a in (check().batched - i_out, i_out))
         return max(error / scale if scale > 0 else error, check().residual)
 
-    return Solution(i_out, lambda: check()._inside(), residual, single=drive.single)
+    return Solution(i_out, lambda: check().inside(), residual, single=drive.single)
 
 
 def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: bool = False) -> Solution:
@@ -144,7 +156,7 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
         cells.check(torch.tensor(found.v_range))
         return Solution(
             found.i_out.to(cells.dtype),
-            lambda: _newton(cells, drive, wires, rtol, voltages=True)._inside(),
+            lambda: _newton(cells, drive, wires, rtol, voltages=True).inside(),
             found.residual,
             found.iterations,
             single=drive.single,
@@ -164,11 +176,12 @@ def _circuit(cells: Cells, drive: Drive, wires: Wires) -> Circuit:
     m, n = cells.shape[-2:]
     lines = Lines.build(wires, m, n, drive.floating_wl, drive.floating_bl)
     floating = Floating(drive.floating_wl, drive.floating_bl)
-    return Circuit(cells, lines, floating, _applied(drive, cells.shape).to(torch.float64), isinstance(cells, Ohmic))
+    return Circuit(cells, lines, floating, _applied(drive, cells.shape, torch.float64), isinstance(cells, Ohmic))
 
 
-def _applied(drive: Drive, shape: torch.Size) -> Tensor:
+def _applied(drive: Drive, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Voltages that the drivers put across the cells [V], [*tiles, b, m, n]."""
-    v = drive.v_wl.unsqueeze(-1) if drive.v_bl is None else drive.v_wl.unsqueeze(-1) - drive.v_bl.unsqueeze(-2)
+    v = drive.v_wl.to(dtype).unsqueeze(-1)
+    v = v if drive.v_bl is None else v - drive.v_bl.to(dtype).unsqueeze(-2)
     tiles = torch.broadcast_shapes(v.shape[:-3], shape[:-2])
     return v.expand(*tiles, v.shape[-3], *shape[-2:])

@@ -12,6 +12,12 @@ from devicelab.errors import ParameterError
 from .cells import Ohmic
 from .wires import Wires
 
+LAPACK = 64
+"""Size up to which LAPACK inverts faster than matrix products do."""
+
+ENOUGH = 1e-3
+"""Line resistance times admittance from which 1 - (1 + r A)^-1 is accurate."""
+
 
 def effective_conductance(g: Tensor, wires: Wires) -> Tensor:
     """Conductance matrix of a whole array with its lines, so that i_out = v_in @ G.
@@ -56,11 +62,19 @@ def _eliminate(g: Tensor, before: Tensor, after: Tensor) -> Tensor:
     bit = _BitLines(g, after)
     seen = torch.zeros((*g.shape[:-2], m, m), dtype=g.dtype, device=g.device)
     outputs = seen[..., :0, :]  # current of each bit line already passed, per volt on each word line
+    eye = torch.eye(m, dtype=g.dtype, device=g.device)
     for j in reversed(range(n)):
-        admittance, transfer = bit.column(j)
-        seen = admittance + seen
-        both = torch.cat([seen, transfer.unsqueeze(-2), outputs], dim=-2) @ _behind(before[:, j], seen)
-        seen, outputs = both[..., :m, :], both[..., m:, :]
+        upper, own, transfer = bit.column(j)
+        seen = seen - upper - upper.mT
+        seen.diagonal(dim1=-2, dim2=-1).add_(own)
+        outputs = torch.cat([transfer.unsqueeze(-2), outputs], dim=-2)
+        r = before[:, j]
+        share = _behind(r, seen, eye)
+        if len(r) == 1 and float((r * seen.detach().diagonal(dim1=-2, dim2=-1)).amin()) > ENOUGH:
+            seen, outputs = (eye - share) / r, outputs @ share  # spares a product, and loses three digits at most
+        else:
+            both = torch.cat([seen, outputs], dim=-2) @ share
+            seen, outputs = both[..., :m, :], both[..., m:, :]
     return outputs.mT
 
 
@@ -71,13 +85,26 @@ def eliminable(wires: Wires) -> bool:
     return all(bool(end.all()) for end in ends) and not any(bool(start.any()) for start in starts)
 
 
-def _behind(r: Tensor, seen: Tensor) -> Tensor:
+def _behind(r: Tensor, seen: Tensor, eye: Tensor) -> Tensor:
     """(1 + R A)^-1: share of the voltages before one more segment of resistances `r` [m or 1] that a block A gets."""
-    eye = torch.eye(seen.shape[-1], dtype=seen.dtype, device=seen.device)
     if r.shape[0] == 1:
-        return torch.cholesky_inverse(torch.linalg.cholesky(eye + r * seen))
+        return _inverse(eye + r * seen)
     share: Tensor = torch.linalg.inv(eye + r.unsqueeze(-1) * seen)
     return share
+
+
+def _inverse(a: Tensor) -> Tensor:
+    """Inverse of a symmetric positive definite matrix; large ones by halves, in matrix products."""
+    m = a.shape[-1]
+    if m <= LAPACK:
+        return torch.cholesky_inverse(torch.linalg.cholesky(a))
+    half = m // 2
+    first = _inverse(a[..., :half, :half])
+    carried = first @ a[..., :half, half:]
+    second = _inverse(a[..., half:, half:] - a[..., half:, :half] @ carried)
+    corner = carried @ second
+    top = torch.cat([first + corner @ carried.mT, -corner], dim=-1)
+    return torch.cat([top, torch.cat([-corner.mT, second], dim=-1)], dim=-2)
 
 
 class _BitLines:
@@ -106,8 +133,11 @@ class _BitLines:
         passed = torch.log1p(g * z)
         self.share = self.through * torch.exp(passed.cumsum(-2) - passed.sum(-2, keepdim=True))
 
-    def column(self, j: int) -> tuple[Tensor, Tensor]:
-        """Admittance matrix [..., m, m] that the word lines see at bit line j, and its sensed currents [..., m]."""
+    def column(self, j: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What the word lines see at bit line j: mutual admittances of node i and node k > i, negative, [..., m, m].
+
+        Also the admittance at each node and the sensed current per volt there, both [..., m].
+        """
         g, z, through, rise = (a[..., j] for a in (self.g, self.below, self.through, self.rise))
         to_left, to_right = g, z * through * g
         if self.outer:
@@ -115,6 +145,5 @@ class _BitLines:
         else:
             ratio = (rise.unsqueeze(-1) - rise.unsqueeze(-2)).triu(1).exp()
             mutual = to_left.unsqueeze(-1) * ratio * to_right.unsqueeze(-2)
-        mutual = -mutual.triu(1)  # node i against node k > i
         own = g * (1 + z * self.above[..., j]) * through
-        return mutual + mutual.mT + torch.diag_embed(own), g * self.share[..., j]
+        return mutual.triu(1), own, g * self.share[..., j]

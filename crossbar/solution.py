@@ -31,11 +31,17 @@ class Solution:
         single: bool,
     ) -> None:
         self._i_out = i_out
-        self._inside = cache(inside)
+        self.inside = cache(inside)
+        """Cell voltages and currents in float64, always with a batch dimension."""
         self._residual = residual
         self._single = single
         self.iterations = iterations
         """Applications of the line operator, the most of any vector; 0 for a direct method."""
+
+    @property
+    def batched(self) -> Tensor:
+        """`i_out` with its batch dimension."""
+        return self._i_out
 
     @property
     def i_out(self) -> Tensor:
@@ -45,22 +51,22 @@ class Solution:
     @cached_property
     def v_cell(self) -> Tensor:
         """Voltage across each cell, word line above bit line [V], [*tiles, b, m, n]; may be computed on first use."""
-        v = self._inside().v.to(self._i_out.dtype)
+        v = self.inside().v.to(self._i_out.dtype)
         return v.squeeze(-3) if self._single else v
 
     def nodes(self) -> Nodes:
         """Potentials of word and bit lines at every cell."""
-        found = nodes(self._inside())
+        found = nodes(self.inside())
         return without_batch(found) if self._single else found
 
     def power(self) -> Power:
         """Dissipation of every cell and line, and what the sources supply."""
-        found = power(self._inside())
+        found = power(self.inside())
         return without_batch(found) if self._single else found
 
     def sneak(self, row: int, column: int) -> Sneak:
         """Currents by class of cell when the cell (row, column) is read or written."""
-        found = sneak(self._inside(), row, column)
+        found = sneak(self.inside(), row, column)
         return without_batch(found) if self._single else found
 
     @cached_property
