@@ -19,7 +19,7 @@ VOLTAGE_DRIVE, CURRENT_DRIVE = 0, 1
 OK, NOT_A_NUMBER, TOO_MANY_STEPS, NO_VOLTAGE = 0, 1, 2, 3
 MAX_STEPS = 200_000
 MIN_STEP = 1e-13  # of a segment of the drive
-ROOT = 1e-13  # resolution of a stage in x
+ROOT = 1e-13  # resolution of a stage in x, at the finest
 V_LIMIT = 1e6  # a current source gives up beyond it [V]
 
 GAMMA = 0.43586652150845899942
@@ -129,7 +129,7 @@ def device_voltage(p: Any, r: Any, circuit: Any, source: float, x: float) -> Any
     """Voltage across the device; nan where a current source finds none.
 
     `circuit` holds kind, series resistance [ohm], compliance [A, or V for a current source; inf: none], last voltage,
-    whether there is any of this, and the margin that the state keeps from its ends.
+    whether there is any of this, the margin that the state keeps from its ends, and the resolution of a stage.
     """
     kind, resistance, limit, guess = circuit[0], circuit[1], circuit[2], circuit[3]
     if source == 0.0:
@@ -179,11 +179,11 @@ def stage(p: Any, r: Any, circuit: Any, source: float, base: float, w: float, gu
     if circuit[4] == 0.0:
         r[0] = source
         execute(p[0], r, p[1][0], p[1][1])
-    bottom, top = circuit[5], 1.0 - circuit[5]
+    bottom, top, root = circuit[5], 1.0 - circuit[5], circuit[6]
     z = min(max(guess, bottom), top)
     rate = rate_at(p, r, circuit, source, z)
     f = z - base - w * rate
-    if abs(f) <= ROOT:
+    if abs(f) <= root:
         return z
     low, high = -np.inf, np.inf
     old, f_old = np.nan, np.nan
@@ -207,7 +207,7 @@ def stage(p: Any, r: Any, circuit: Any, source: float, base: float, w: float, gu
         derivative = (f - f_old) / (z - old)
         if not derivative > 0.05:
             break
-        if abs(f) <= ROOT * max(1.0, derivative) or abs(f / derivative) <= ROOT:
+        if abs(f) <= root * max(1.0, derivative) or abs(f / derivative) <= root:
             slope[0] = (1.0 - derivative) / w
             return z
     return search(p, r, circuit, source, base, w)
@@ -262,6 +262,7 @@ def solve_device(
         report[2] = y
         return NO_VOLTAGE
     slope = np.zeros(1)
+    speed = 0.0
     h = 1.0
     steps = 0
     for n in range(t.size - 1):
@@ -273,13 +274,13 @@ def solve_device(
             if 1.0 - at - h < 1e-12:
                 h = 1.0 - at
             w = GAMMA * h * dt
-            z1 = stage(p, r, circuit, s0 + ds * (at + GAMMA * h), y, w, y, slope)
+            z1 = stage(p, r, circuit, s0 + ds * (at + GAMMA * h), y, w, y + w * speed, slope)
             k1 = (z1 - y) / GAMMA
             base = y + (C2 - GAMMA) * k1
-            z2 = stage(p, r, circuit, s0 + ds * (at + C2 * h), base, w, base, slope)
+            z2 = stage(p, r, circuit, s0 + ds * (at + C2 * h), base, w, base + GAMMA * k1, slope)
             k2 = (z2 - base) / GAMMA
             base = y + B1 * k1 + B2 * k2
-            z3 = stage(p, r, circuit, s0 + ds * (at + h), base, w, base, slope)
+            z3 = stage(p, r, circuit, s0 + ds * (at + h), base, w, base + GAMMA * k2, slope)
             k3 = (z3 - base) / GAMMA
             if z3 != z3:
                 report[0], report[1], report[2] = steps, n, y
@@ -298,6 +299,7 @@ def solve_device(
                 return TOO_MANY_STEPS
             at = 1.0 if h == 1.0 - at else at + h
             y = z3
+            speed = k3 / (h * dt)  # [1/s], the rate at the end, where the next stage begins its search
             steps += 1
             h = min(h * min(max(factor, 0.3), 4.0), 1.0)
         x[n + 1] = y

@@ -13,8 +13,8 @@ from .models.base import Model
 from .ops import Value
 from .tape import program
 
-TOLERANCE = 1e-8
-"""Error of the state a step, by default. The global error of a loop is some ten times as large."""
+TOLERANCE = 1e-7
+"""Error of the state a step, by default; that of a whole loop is of the same size."""
 
 MARGIN = 1e-6
 """Distance from its ends that a state keeps under a window that vanishes there, or it could never leave."""
@@ -67,9 +67,9 @@ def trajectory(
     drives = np.ascontiguousarray(model.polarity * s.reshape(-1, t.size))
     kind = float(circuit.kind == "current")
     busy = float(not circuit.trivial)
-    circuits = np.zeros((count, 6))
+    circuits = np.zeros((count, 7))
     circuits[:, 0], circuits[:, 1], circuits[:, 2] = kind, flat[-2], flat[-1]
-    circuits[:, 4], circuits[:, 5] = busy, margin(model)
+    circuits[:, 4], circuits[:, 5], circuits[:, 6] = busy, margin(model), max(kernels.ROOT, 1e-4 * tolerance)
     x, u = np.empty((count, t.size)), np.empty((count, t.size))
     report = np.zeros((count, 3))
     registers = tape.fill(flat[:-3], count)

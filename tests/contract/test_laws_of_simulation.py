@@ -20,9 +20,9 @@ ROUNDING = 1e-10  # sums over 400 samples in another order
 TABLE = 2e-7  # inverse of a tabulated coordinate, see coordinates.Table
 ORACLE = 2e-5  # quadrature of the drive between samples, at 200 samples a period
 BATCHED = 3e-5  # steps shared by a batch of tensors aim for 1e-5 each
-LEAVING = 0.05  # under a window that vanishes at an end, steps of 1e-8 know the way out from 1e-6 to 1 % each time
+LEAVING = 0.05  # under a window that vanishes at an end, steps of 1e-7 know the way out from 1e-6 to 1 % each time
 COARSE = 0.03  # where a batch has said that its steps are too coarse
-STEPPED = 1e-6  # a loop of a few hundred steps of 1e-8 each
+STEPPED = 3e-6  # a loop of a few hundred steps of 1e-7 each
 every_case = pytest.mark.parametrize("case", EVERY, ids=names(EVERY))
 EXACT = [case for case in SETS if isinstance(case.model, SeparableModel)]
 STEPPING = [case for case in SETS if not isinstance(case.model, SeparableModel)]

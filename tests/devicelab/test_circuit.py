@@ -29,7 +29,7 @@ from devicelab.ops import Ops, Value
 from devicelab.parameter_sets import parameter_set_info
 
 KIRCHHOFF = 1e-9  # a root of a monotone function to 1e-13 of its argument, times the steepest I(V)
-STEPS = 3e-6  # a loop of steps of 1e-8 each
+STEPS = 3e-6  # a loop of steps of 1e-7 each
 every_set = pytest.mark.parametrize("name", parameter_sets())
 
 

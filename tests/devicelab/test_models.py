@@ -8,7 +8,7 @@ import pytest
 from devicelab import TEAM, Drive, LinearIonDrift, Model, NonlinearIonDrift, NoWindow, parameter_set, simulate, sine
 from devicelab.errors import ParameterError
 
-STEPS = 1e-6  # steps of 1e-8 each
+STEPS = 1e-6  # steps of 1e-7 each
 EXACT = 1e-9
 
 
