@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from devicelab import Model, Trace
+from devicelab import MODELS, Model, Trace
 from devicelab.errors import ConvergenceError, ParameterError, TraceError, unknown_name
 from devicelab.models import SeparableModel
 from devicelab.simulation import trajectory
@@ -66,7 +66,13 @@ def fit(
         ConvergenceError: If no descent converged.
     """
     if not isinstance(model, SeparableModel):
-        raise ParameterError("this model cannot be fitted yet", got=type(model).__name__, allowed="separable models")
+        able = [name for name, cls in MODELS.items() if issubclass(cls, SeparableModel)]
+        raise ParameterError(
+            "this model cannot be fitted to traces yet",
+            got=type(model).__name__,
+            allowed=", ".join(able),
+            hint="fits need the exact simulation of separable models",
+        )
     listed = [traces] if isinstance(traces, Trace) else list(traces)
     masks = _check(listed)
     sign = polarity or set_polarity(model, listed)

@@ -57,6 +57,7 @@ class Extent:
     r_high: float
     time: float
     charge: float
+    current: float
 
     @classmethod
     def of(cls, traces: list[Trace], masks: list[NDArray[np.bool_]]) -> Extent:
@@ -79,6 +80,7 @@ class Extent:
             r_low=float(np.quantile(r, 0.01)),
             r_high=float(np.quantile(r, 0.99)),
             time=float(np.median([trace.duration for trace in traces])),
+            current=max(float(np.abs(trace.i).max()) for trace in traces),
             charge=float(np.median([np.trapezoid(np.abs(trace.i), trace.t) for trace in traces])),
         )
 
@@ -152,6 +154,9 @@ def _axis(model: SeparableModel, entry: Parameter, extent: Extent) -> Coordinate
         r_low, r_high = np.log10(extent.r_low), np.log10(extent.r_high)
         low, high = (r_low - 0.3, r_low + 0.5) if entry.name.endswith("on") else (r_high - 0.5, r_high + 0.8)
         return Coordinate(entry.name, entry.unit, True, low, high, r_low - 1.5, r_high + 3.0)
+    if entry.role == "current":
+        scale = float(np.log10(extent.current))
+        return Coordinate(entry.name, entry.unit, True, scale - 4.0, scale + 1.0, scale - 9.0, scale + 4.0)
     if entry.role == "threshold":
         top = v_minus if entry.high <= 0 else v_plus
         top = top if top > 0.05 * v_max else v_max
@@ -163,11 +168,13 @@ def _axis(model: SeparableModel, entry: Parameter, extent: Extent) -> Coordinate
         return linear(0.5, 6.0, 0.2, 15.0)
     if entry.role == "curvature":
         return linear(0.0, 5.0 / v_max, 0.0, 20.0 / v_max)
-    return linear(max(entry.low, 0.5), min(entry.high, 5.0), entry.low, entry.high)
+    here = float(getattr(model, entry.name))
+    low, high = max(entry.low, here / 3), min(entry.high, 3 * here)
+    return linear(low, high, max(entry.low, here / 30), min(entry.high, 30 * here))
 
 
 def _rate_axis(model: SeparableModel, entry: Parameter, extent: Extent, v_plus: float, v_minus: float) -> Coordinate:
-    if entry.unit != "1/s":
+    if entry.unit == "1/C":
         scale = -np.log10(extent.charge)
         return Coordinate(entry.name, entry.unit, True, scale - 1.0, scale + 2.0, scale - 4.0, scale + 6.0)
     scale = -np.log10(extent.time)

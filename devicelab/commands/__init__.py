@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..drive import Drive, pulses, sine, triangle
-from ..errors import ParameterError
+from ..errors import ParameterError, unknown_name
 from ..models.base import Model
 from ..parameter_sets import parameter_set, parameter_sets
 from ..trace import Trace
@@ -28,37 +29,31 @@ def show_json(value: Any) -> None:
 
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that choose a device: --set, --window, --parameter."""
-    for option in reversed(
-        [
-            click.option(
-                "--set",
-                "set_name",
-                default="vteam_pt_hf_ti",
-                show_default=True,
-                metavar="NAME|FILE.toml",
-                help=f"Parameter set: a file, or one of {', '.join(parameter_sets())}.",
-            ),
-            click.option("--window", metavar="NAME[:p=2]", help="Window function, for instance biolek:p=2."),
-            click.option(
-                "-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="Change a parameter (SI units)."
-            ),
-        ]
-    ):
-        function = option(function)
-    return function
+    """Options that choose a device: --set, --window, --parameter; the command gets `model` and `set_name`."""
+
+    @click.option(
+        "--set",
+        "set_name",
+        default="vteam_pt_hf_ti",
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help=f"Parameter set: a file, or one of {', '.join(parameter_sets())}.",
+    )
+    @click.option("--window", metavar="NAME[:p=2]", help="Window function, for instance biolek:p=2.")
+    @click.option("-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="Change a parameter (SI units).")
+    @wraps(function)
+    def command(set_name: str, window: str | None, parameter: tuple[str, ...], **rest: Any) -> Any:
+        return function(model=_device(set_name, window, parameter), set_name=set_name, **rest)
+
+    return command
 
 
-def device(set_name: str, window: str | None, parameter: tuple[str, ...]) -> Model:
-    """The device that `device_options` chose."""
+def _device(set_name: str, window: str | None, parameter: tuple[str, ...]) -> Model:
     model = parameter_set(set_name)
     changes: dict[str, Any] = {name: number(text, name) for name, text in map(_assignment, parameter)}
-    known = [entry.name for entry in model.parameters()]
     for name in changes:
-        if name not in known:
-            from ..errors import unknown_name
-
-            raise unknown_name("parameter", name, known)
+        if name not in model.values():
+            raise unknown_name("parameter", name, list(model.values()))
     if window is not None:
         changes["window"] = parse_window(window)
     return model.replace(**changes) if changes else model
@@ -75,26 +70,38 @@ def parse_window(text: str) -> Any:
 
 
 def drive_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that choose a drive."""
-    for option in reversed(
-        [
-            click.option("--drive", "shape", type=click.Choice(["sine", "triangle", "pulses"]), default="triangle"),
-            click.option("--amplitude", default=1.0, show_default=True, help="Peak voltage [V]; its sign comes first."),
-            click.option("--period", default=2.0, show_default=True, help="Period, or width of a pulse [s]."),
-            click.option("--cycles", default=1, show_default=True, help="Periods, or number of pulses."),
-            click.option("--points", default=1000, show_default=True, help="Samples a period."),
-            click.option("--x0", default=0.1, show_default=True, help="Initial state (1 = low resistance)."),
-        ]
-    ):
-        function = option(function)
-    return function
+    """Options that choose a drive and the circuit; the command gets `drive`, and `circuit` for `simulate`."""
+
+    @click.option("--drive", "shape", type=click.Choice(["sine", "triangle", "pulses"]), default="triangle")
+    @click.option("--amplitude", default=1.0, show_default=True, help="Peak voltage [V]; its sign comes first.")
+    @click.option("--period", default=2.0, show_default=True, help="Period, or width of a pulse [s].")
+    @click.option("--cycles", default=1, show_default=True, help="Periods, or number of pulses.")
+    @click.option("--points", default=1000, show_default=True, help="Samples a period.")
+    @click.option("--x0", default=0.1, show_default=True, help="Initial state (1 = low resistance).")
+    @click.option("--series-resistance", default=0.0, show_default=True, help="Between source and device [ohm].")
+    @click.option("--compliance", type=float, help="Largest current of the source [A].")
+    @wraps(function)
+    def command(
+        shape: str,
+        amplitude: float,
+        period: float,
+        cycles: int,
+        points: int,
+        x0: float,
+        series_resistance: float,
+        compliance: float | None,
+        **rest: Any,
+    ) -> Any:
+        circuit = {"x0": x0, "series_resistance": series_resistance, "compliance": compliance}
+        return function(drive=_drive(shape, amplitude, period, cycles, points), circuit=circuit, **rest)
+
+    return command
 
 
-def make_drive(shape: str, amplitude: float, period: float, cycles: int, points: int) -> Drive:
-    """The drive that `drive_options` chose."""
+def _drive(shape: str, amplitude: float, period: float, cycles: int, points: int) -> Drive:
+    if not period > 0:
+        raise ParameterError("period must be positive", got=f"{period:g} s")
     if shape == "sine":
-        if period <= 0:
-            raise ParameterError("period must be positive", got=period)
         return sine(amplitude, 1.0 / period, periods=cycles, points=points)
     if shape == "triangle":
         return triangle(amplitude, period, cycles=cycles, points=points)

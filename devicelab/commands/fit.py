@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from ..errors import ParameterError
+from ..errors import ParameterError, unknown_name
 from ..files import replacing, write_text
 from ..models import MODELS, model_class
 from ..models.base import Model
+from ..parameter_sets import parameter_set, parameter_set_info, parameter_sets
 from . import choose, number, parse_window, read_files, say
 
 
@@ -71,20 +72,19 @@ def command(
 
 
 def _template(name: str, window: str, resistance: str | None, held: dict[str, float]) -> Model:
-    """A model of the class with any valid values: the fit replaces those that vary."""
-    cls = model_class(name)
-    values: dict[str, Any] = {}
-    for entry in cls.parameters():
-        if entry.role == "resistance":
-            values[entry.name] = 1e3 if entry.name.endswith("on") else 1e5
-        elif entry.role in ("threshold", "rate"):
-            values[entry.name] = -0.5 if entry.high <= 0 else 0.5 if entry.role == "threshold" else 1.0
-    values.update(held)
+    """A device of the class to start from: a published set with the window and the held values put in."""
+    model_class(name)  # an unknown name is refused here
+    source = next(entry for entry in parameter_sets() if parameter_set_info(entry)["model"] == name)
+    changes: dict[str, Any] = {"window": parse_window(window), **held}
+    model = parameter_set(source)
+    for key in held:
+        if key not in model.values():
+            raise unknown_name("parameter", key, list(model.values()))
     if resistance is not None:
-        if not hasattr(cls, "resistance"):
+        if not hasattr(model, "resistance"):
             raise ParameterError(f"{name} has no choice of resistance law", got=resistance)
-        values["resistance"] = resistance
-    return cls(window=parse_window(window), **values)
+        changes["resistance"] = resistance
+    return model.replace(**changes)
 
 
 def _write(out: Path, result: object, force: bool) -> None:

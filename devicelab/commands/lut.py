@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..lut import Lut
-from . import device, device_options, say, show_json
+from ..models.base import Model
+from . import device_options, say, show_json
 
 
 @click.group()
@@ -25,9 +26,8 @@ def command() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file, .h5.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def make(
+    model: Model,
     set_name: str,
-    window: str | None,
-    parameter: tuple[str, ...],
     v_max: float,
     tolerance: float,
     out: Path,
@@ -40,7 +40,7 @@ def make(
     from .. import __version__
 
     table = Lut.from_model(
-        device(set_name, window, parameter),
+        model,
         v_max,
         tolerance=tolerance,
         provenance={"devicelab": __version__, "parameter_set": set_name},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
+from ..drive import Drive
+from ..models.base import Model
 from ..simulation import simulate
-from . import device, device_options, drive_options, make_drive, say, show_json
+from . import device_options, drive_options, say, show_json
 
 
 @click.command()
@@ -19,15 +22,10 @@ from . import device, device_options, drive_options, make_drive, say, show_json
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 def command(
+    model: Model,
     set_name: str,
-    window: str | None,
-    parameter: tuple[str, ...],
-    shape: str,
-    amplitude: float,
-    period: float,
-    cycles: int,
-    points: int,
-    x0: float,
+    drive: Drive,
+    circuit: dict[str, Any],
     out: Path | None,
     figure: Path | None,
     force: bool,
@@ -37,8 +35,7 @@ def command(
 
     Example: devicelab simulate --set vteam_pt_hf_ti --drive sine --amplitude 1 --period 2 --plot loop.png
     """
-    model = device(set_name, window, parameter)
-    trace = simulate(model, make_drive(shape, amplitude, period, cycles, points), x0=x0)
+    trace = simulate(model, drive, **circuit)
     if out is not None:
         from ..tracefile import write_traces
 

@@ -9,8 +9,9 @@ import click
 import numpy as np
 
 from ..drive import Drive
+from ..models.base import Model
 from ..simulation import simulate
-from . import device, device_options, drive_options, make_drive, say, show_json
+from . import device_options, drive_options, say, show_json
 
 
 @click.command()
@@ -22,15 +23,10 @@ from . import device, device_options, drive_options, make_drive, say, show_json
 @click.option("--conformance", is_flag=True, help="Compare every model, window and drive, and print the table.")
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON.")
 def command(
+    model: Model,
     set_name: str,
-    window: str | None,
-    parameter: tuple[str, ...],
-    shape: str,
-    amplitude: float,
-    period: float,
-    cycles: int,
-    points: int,
-    x0: float,
+    drive: Drive,
+    circuit: dict[str, Any],
     out: Path | None,
     force: bool,
     no_run: bool,
@@ -46,7 +42,6 @@ def command(
     if conformance:
         _conformance(as_json)
         return
-    model = device(set_name, window, parameter)
     text = netlists.subckt(model)
     if out is not None:
         from ..files import write_text
@@ -57,8 +52,9 @@ def command(
         click.echo(text)
     if no_run:
         return
-    spice = netlists.simulate(model, make_drive(shape, amplitude, period, cycles, points), x0=x0)
-    mine = simulate(model, Drive(spice.t, spice.v), x0=x0)
+    spice = netlists.simulate(model, drive, **circuit)
+    # the voltage across the device is given, so the comparison is of the device alone
+    mine = simulate(model, Drive(spice.t, spice.v), x0=circuit["x0"])
     result = {
         "ngspice": netlists.ngspice_version(),
         "time points": len(spice),
