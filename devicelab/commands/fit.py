@@ -10,14 +10,16 @@ import click
 from ..errors import ParameterError, unknown_name
 from ..files import replacing, write_text
 from ..models import MODELS, model_class
-from ..models.base import Model
+from ..models.base import Model, SeparableModel
 from ..parameter_sets import parameter_set, parameter_set_info, parameter_sets
 from . import choose, number, parse_window, read_files, say
+
+FITTABLE = [name for name, cls in MODELS.items() if issubclass(cls, SeparableModel)]
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path())
-@click.option("--model", "model_name", default="vteam", show_default=True, help=f"One of {', '.join(MODELS)}.")
+@click.option("--model", "model_name", default="vteam", show_default=True, help=f"One of {', '.join(FITTABLE)}.")
 @click.option("--window", default="none", show_default=True, metavar="NAME[:p=2]", help="Window function.")
 @click.option("--resistance", type=click.Choice(["linear", "exponential"]), help="Resistance law of VTEAM.")
 @click.option("--polarity", type=click.Choice(["1", "-1"]), help="Found from the traces unless given.")
