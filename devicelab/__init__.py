@@ -9,6 +9,7 @@ from .lut import Lut
 from .models import (
     MMS,
     MODELS,
+    PKU,
     TEAM,
     VTEAM,
     AsymmetricVTEAM,
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MMS",
     "MODELS",
+    "PKU",
     "TEAM",
     "VTEAM",
     "WINDOWS",

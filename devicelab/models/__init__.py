@@ -8,6 +8,7 @@ from .data_driven import DataDriven, DataDriven2021
 from .linear_ion_drift import LinearIonDrift
 from .mms import MMS
 from .nonlinear_ion_drift import NonlinearIonDrift
+from .pku import PKU
 from .simmons import SimmonsTunnelBarrier
 from .stanford import Stanford
 from .team import TEAM
@@ -26,6 +27,7 @@ MODELS: dict[str, type[Model]] = {
         Yakopcic,
         YakopcicTwoBranch,
         Stanford,
+        PKU,
         DataDriven,
         DataDriven2021,
         MMS,
@@ -49,6 +51,7 @@ def model_class(name: str) -> type[Model]:
 __all__ = [
     "MMS",
     "MODELS",
+    "PKU",
     "TEAM",
     "VTEAM",
     "AsymmetricVTEAM",

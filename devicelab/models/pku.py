@@ -1,0 +1,79 @@
+"""PKU RRAM: oxygen vacancies close a gap in a filament, oxygen ions open it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..ops import Ops, Value
+from ..parameters import parameter
+from .base import Model, check_order
+from .stanford import K_OVER_Q
+
+CEILING = 100.0
+"""Largest speed of the filament's tip [m/s], as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PKU(Model):
+    """The gap g of a filament of constant width w in a layer of thickness l0; g = l0 - (l0 - g_min) x.
+
+    v > 0 (SET):   dg/dt = -a f exp(-(ea - alpha v / g) / kT)
+    v < 0 (RESET): dg/dt = min{ a f exp(-(ei + r v) / kT), a f exp(-eh / kT) sinh(-alpha_h v / (g kT)) }
+    i = j0 (pi / 4) [w^2 exp(-g / x_t) + (w_cf^2 - w^2) exp(-l0 / x_t)] sinh(v / v_t);  T = t_ini + r_th |v i|
+
+    x = 1 is the low resistance, v > 0 SETs; kT is in volts, energies are in eV, speeds end at 100 m/s. Two things are
+    simpler than in the source: the filament keeps its width (there it grows once the gap is closed), and its own
+    resistance rho (l0 - g) / (pi w^2 / 4), 300 ohm at most, is left to `series_resistance`.
+
+    Source: Huang, Kang et al., after the model RRAM v2.0 beta of Li, Jiang, Guan, Yu, Huang and Gao,
+    doi:10.1109/LED.2013.2293354, doi:10.4231/D37H1DN48.
+    """
+
+    name: ClassVar[str] = "pku"
+    set_sign: ClassVar[int] = 1
+
+    a: Value = parameter("m", "distance between vacancies", role="shape", low=1e-12, high=1e-6, fit=False)
+    f: Value = parameter("1/s", "vibration frequency", role="rate", low=1e-60, high=1e60)
+    ea: Value = parameter("eV", "activation energy of a vacancy", role="shape", low=0.0, high=10)
+    eh: Value = parameter("eV", "hopping barrier of an oxygen ion", role="shape", low=0.0, high=10)
+    ei: Value = parameter("eV", "barrier between electrode and oxide", role="shape", low=0.0, high=10)
+    r: Value = parameter("1", "enhancement of the voltage at the electrode", role="shape", low=0.0, high=100)
+    alpha: Value = parameter("m", "lowering of ea by the field", role="shape", low=1e-12, high=1e-6)
+    alpha_h: Value = parameter("m", "lowering of eh by the field", role="shape", low=1e-12, high=1e-6)
+    x_t: Value = parameter("m", "decay length of the current", role="shape", low=1e-12, high=1e-6)
+    v_t: Value = parameter("V", "voltage scale of the current", role="shape", low=1e-3, high=100)
+    l0: Value = parameter("m", "thickness of the switching layer: gap at x = 0", role="shape", low=1e-10, high=1e-6)
+    g_min: Value = parameter("m", "gap at x = 1", role="shape", low=1e-12, high=1e-6, fit=False)
+    w: Value = parameter("m", "width of the filament", role="shape", low=1e-10, high=1e-6)
+    w_cf: Value = parameter("m", "width of the switching layer", role="shape", low=1e-10, high=1e-6, fit=False)
+    j0: Value = parameter("A/m^2", "hopping current density", role="current", low=1.0, high=1e30)
+    r_th: Value = parameter("K/W", "thermal resistance", role="shape", low=0.0, high=1e12)
+    t_ini: Value = parameter("K", "ambient temperature", role="shape", default=300.0, low=1.0, high=2e3, fit=False)
+
+    def _check(self) -> None:
+        check_order("PKU", "g_min", self.g_min, "l0", self.l0, "m")
+        check_order("PKU", "w", self.w, "w_cf", self.w_cf, "m")
+
+    def _gap(self, x: Value) -> Value:
+        return self.l0 - (self.l0 - self.g_min) * x
+
+    def _current(self, v: Value, x: Value, ops: Ops) -> Value:
+        core = self.w * self.w
+        rest = (self.w_cf * self.w_cf - core) * ops.exp(-self.l0 / self.x_t)
+        area = (math.pi / 4.0) * (core * ops.exp(-self._gap(x) / self.x_t) + rest)
+        return self.j0 * area * ops.sinh(v / self.v_t)
+
+    def _rate(self, v: Value, x: Value, ops: Ops) -> Value:
+        gap = self._gap(x)
+        kt = K_OVER_Q * (self.t_ini + self.r_th * ops.abs(v * self._current(v, x, ops)))
+        attempt = self.a * self.f
+        top = ops.log(CEILING / attempt)
+        set_ = attempt * ops.exp(ops.minimum((self.alpha * ops.relu(v) / gap - self.ea) / kt, top))
+        back = ops.relu(-v)
+        injected = attempt * ops.exp(ops.minimum((self.r * back - self.ei) / kt, top))
+        field = self.alpha_h * back / (gap * kt)
+        hopped = attempt * 0.5 * (1.0 - ops.exp(-2.0 * field)) * ops.exp(ops.minimum(field - self.eh / kt, top))
+        speed = ops.select(v, set_, -ops.minimum(injected, hopped))
+        return self._windowed(speed / (self.l0 - self.g_min), x, ops)
