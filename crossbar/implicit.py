@@ -36,7 +36,7 @@ def differentiable(circuit: Circuit, v: Tensor, rtol: float) -> tuple[Tensor, Te
     lines = circuit.lines.detach()
     with torch.no_grad():
         _, d = circuit.cells.current_and_conductance(v)
-    system = System(lines, circuit.floating, d, torch.float64)
+    system = System(lines, circuit.floating, d, torch.float64, circuit.spectrum)
     shift = torch.zeros_like(v)
     if system.weights is not None:  # floating lines move so that their net current stays zero
         shift = system.weights.spread(i - i.detach())

@@ -9,6 +9,7 @@ floating lines.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from devicelab.errors import ConvergenceError
 from .cells import Cells
 from .floating import Floating
 from .lines import Lines
+from .spectral import LONG, Spectrum
 
 MAX_NEWTON = 40
 MAX_DESCENT = 300
@@ -34,6 +36,11 @@ class Circuit:
     floating: Floating
     drive: Tensor  # [*tiles, b, m, n]: word-line minus bit-line voltage at zero current [V], float64
     linear: bool
+
+    @cached_property
+    def spectrum(self) -> Spectrum | None:
+        """Eigenvectors of the lines, where they are alike and none floats."""
+        return Spectrum.of(self.lines.detach(), *self.drive.shape[-2:]) if self.floating.none else None
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Point:
         self.circuit = circuit
         self.v = v
         self.i, self.d = circuit.cells.current_and_conductance(v)
-        self.system = System(circuit.lines, circuit.floating, self.d, circuit.cells.dtype)
+        self.system = System(circuit.lines, circuit.floating, self.d, circuit.cells.dtype, circuit.spectrum)
         f = circuit.drive - circuit.lines.drops(self.i) - v
         self.entering, self.remainder = self.system.split(f, self.i)
         self.kirchhoff, balance = _residual(circuit, self.d * self.remainder, self.i, self.d)
@@ -103,11 +110,14 @@ class Point:
 class System:
     """The linear system of one Newton step: S f = dv with (1 + Z D) dv = f + E phi and E^T D dv = 0."""
 
-    def __init__(self, lines: Lines, floating: Floating, d: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self, lines: Lines, floating: Floating, d: Tensor, dtype: torch.dtype, spectrum: Spectrum | None = None
+    ) -> None:
         self.lines = lines
         self.dtype = dtype
         self.d = d
         self.weights = floating.weighted(d)
+        self.spectrum = spectrum if spectrum is not None and spectrum.length(d) > LONG else None
 
     def _projected(self, f: Tensor) -> Tensor:
         """`f` without its net weighted current on floating lines."""
@@ -126,6 +136,9 @@ class System:
 
         Also the number of applications of the line operator.
         """
+        if self.spectrum is not None:
+            dv, steps = self.spectrum.solve(f.to(self.dtype), self.d.to(self.dtype), forcing.to(self.dtype))
+            return dv.to(f.dtype), steps
         out_type = f.dtype
         d, r = self.d.to(self.dtype), torch.where(_wide(forcing) < 1, f, 0.0).to(self.dtype)
         x = torch.zeros_like(r)
