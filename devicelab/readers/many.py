@@ -7,10 +7,11 @@ import glob
 import multiprocessing
 import re
 import shutil
+import signal
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
@@ -199,15 +200,19 @@ def _read_all(
     """Outcomes in the order of the files."""
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(_bar(len(files), progress))
+        outcomes: Iterator[Outcome] = (read_one(path, job) for path in files)
         if workers > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")))
-            stack.callback(pool.shutdown, cancel_futures=True)  # an interrupt does not wait for the rest
-            outcomes = pool.map(read_one, files, [job] * len(files), chunksize=max(1, min(16, len(files) // workers)))
-        else:
-            outcomes = (read_one(path, job) for path in files)
+            # Pool ends its processes at once when a run is interrupted; ProcessPoolExecutor may wait for ever.
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers, initializer=_deaf))
+            outcomes = pool.imap(partial(read_one, job=job), files, chunksize=max(1, min(16, len(files) // workers)))
         for outcome in outcomes:
             bar.update(1)
             yield outcome
+
+
+def _deaf() -> None:
+    """Leave an interrupt from the keyboard, which reaches all processes, to the one that started them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _bar(length: int, progress: bool) -> Any:
