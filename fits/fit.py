@@ -326,13 +326,13 @@ class _Problem:
             edge = min(theta[k] - axis.floor, axis.ceiling - theta[k]) < 1e-6 * (axis.ceiling - axis.floor)
             note = "at bound" if edge else ""
             if own[k] > 1.0:
-                note = f"not determined: any of {_undo(axis, axis.low):.3g} to {_undo(axis, axis.high):.3g} will do"
+                note = "not determined: interval wider than the range searched"
             elif own[k] > 0.5:
                 note = "weakly determined"
             elif axis.log and 2 * reach[k] > max(4.0, width[k]):
                 note = "not determined: trades off against threshold and exponent"
             low, high = value[k] - reach[k], value[k] + reach[k]
-            if axis.reference is None:
+            if axis.plain:
                 low, high = max(low, axis.floor), min(high, axis.ceiling)
             ends = _undo(axis, low), _undo(axis, high)
             best, first = _undo(axis, value[k]), _undo(axis, initial[k])

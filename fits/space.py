@@ -30,6 +30,7 @@ class Coordinate:
         ceiling: Hard upper limit.
         reference: For a rate: the drive [V] at which the axis is the device's speed, so that it does not trade off
             against exponent and threshold.
+        base: For a resistance that must exceed another one: the name of that one; the axis is log10 of their ratio.
     """
 
     name: str
@@ -40,10 +41,18 @@ class Coordinate:
     floor: float
     ceiling: float
     reference: float | None = None
+    base: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the axis is the quantity itself, or its logarithm."""
+        return self.reference is None and self.base is None
 
     @property
     def label(self) -> str:
         """Name of the axis in lmfit."""
+        if self.base is not None:
+            return f"log10_{self.name}_over_{self.base}"
         return f"log10_{self.name}" if self.log else self.name
 
 
@@ -115,12 +124,15 @@ class Space:
             value = 10.0**column if axis.log else column
             if axis.reference is not None:
                 rates.append((axis, value))
-            values[axis.name] = value
+            values[axis.name] = value if axis.base is None else value * values.get(axis.base, self._held(axis.base))
         x0 = [values.pop(f"x0_{k}") for k in range(self.n_traces)]
         model = self.model.bind(**values)
         if rates:
             model = model.bind(**{axis.name: value / _unit_speed(model, axis) for axis, value in rates})
         return model, x0
+
+    def _held(self, name: str) -> Any:
+        return getattr(self.model, name)
 
     def encode(self, model: SeparableModel, x0: list[float]) -> Array:
         """Coordinates [p] of a model and initial states."""
@@ -129,6 +141,8 @@ class Space:
             value = x0[int(axis.name[3:])] if axis.name.startswith("x0_") else getattr(model, axis.name)
             if axis.reference is not None:
                 value = value * float(_unit_speed(model, axis))
+            if axis.base is not None:
+                value = value / getattr(model, axis.base)
             out.append(np.log10(value) if axis.log else value)
         low, high = [axis.floor for axis in self.axes], [axis.ceiling for axis in self.axes]
         return np.asarray(np.clip(np.array(out, dtype=float), low, high))
@@ -152,8 +166,12 @@ def _axis(model: SeparableModel, entry: Parameter, extent: Extent) -> Coordinate
 
     if entry.role == "resistance":
         r_low, r_high = np.log10(extent.r_low), np.log10(extent.r_high)
-        low, high = (r_low - 0.3, r_low + 0.5) if entry.name.endswith("on") else (r_high - 0.5, r_high + 0.8)
-        return Coordinate(entry.name, entry.unit, True, low, high, r_low - 1.5, r_high + 3.0)
+        if entry.name == "r_off" and hasattr(model, "r_on"):
+            span = r_high - r_low
+            return Coordinate(
+                "r_off", entry.unit, True, max(0.0, span - 0.7), span + 1.0, 1e-4, span + 4.0, base="r_on"
+            )
+        return Coordinate(entry.name, entry.unit, True, r_low - 0.3, r_low + 0.5, r_low - 1.5, r_high + 1.0)
     if entry.role == "current":
         scale = float(np.log10(extent.current))
         return Coordinate(entry.name, entry.unit, True, scale - 4.0, scale + 1.0, scale - 9.0, scale + 4.0)
