@@ -20,7 +20,7 @@ from .circuit import Circuit
 from .drive import CurrentDrive, Drive
 from .errors import ParameterError
 from .models.base import Model, SeparableModel
-from .ops import Value, is_tensor
+from .ops import Ops, Value, is_tensor, ops_for
 from .trace import Trace
 
 
@@ -99,8 +99,12 @@ def trajectory(model: Model, t: NDArray[np.float64], v: NDArray[np.float64], x0:
         x, _, i = _solve(model, t, v, x0, Circuit(), implicit.TOLERANCE)
         return x, i
     wide = _with_time_axis(model)
-    x = _state(wide, t, v, _column(x0))
-    return x, wide.current(_like(v, x), x)
+    leaves = [*model._leaves(), x0]
+    tensor = next((value for value in leaves if is_tensor(value)), None)
+    ops = ops_for(tensor)
+    x = _state(wide, t, v, _column(x0), ops, tensor)
+    sign = model.polarity
+    return x, sign * wide._current(sign * _like(v, x), x, ops)
 
 
 def _column(value: Value) -> Value:
@@ -111,6 +115,8 @@ def _column(value: Value) -> Value:
 
 
 def _with_time_axis(model: _AnyModel) -> _AnyModel:
+    if all(isinstance(value, (int, float)) for value in model._leaves()):
+        return model
     window = model.window.bind(**{name: _column(value) for name, value in model.window.values().items()})
     return model.bind(window=window, **{name: _column(value) for name, value in model.values().items()})
 
@@ -123,23 +129,26 @@ def _like(array: NDArray[np.float64], x: Value) -> Value:
     return torch.as_tensor(array, dtype=x.dtype, device=x.device)
 
 
-def _state(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> Value:
-    """State at every sample, shape [..., t]."""
+def _state(
+    model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value, ops: Ops, tensor: Value
+) -> Value:
+    """State at every sample, shape [..., t]; `tensor` is any tensor among parameters and start, or None."""
     t, v, keep = _split_at_zero(t, model.polarity * v)
-    ops = model.ops(x0)
-    tensor = next((value for value in [*model._leaves(), x0] if is_tensor(value)), None)
-    voltage = v if tensor is None else _like(v, tensor)
-    dt = np.diff(t) if tensor is None else _like(np.diff(t), tensor)
-    travel = model._travel(voltage[..., :-1], voltage[..., 1:], dt, ops)
-    sign = np.sign(v[..., :-1] + v[..., 1:]) * model.set_sign
-    x = _Walk(model, travel, sign, x0, tensor).run()
+    v0, v1, dt = v[..., :-1], v[..., 1:], t[1:] - t[:-1]
+    if tensor is None:
+        travel = model._travel(v0, v1, dt, ops)
+    else:
+        travel = model._travel(_like(v0, tensor), _like(v1, tensor), _like(dt, tensor), ops)
+    x = _Walk(model, travel, np.sign(v0 + v1) * model.set_sign, x0, ops, tensor).run()
     return x[..., keep]
 
 
 def _split_at_zero(t: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Any, Any, Any]:
     """Insert a sample wherever v changes sign between samples; also the indices of the original samples."""
-    crossing = (v[..., :-1] * v[..., 1:] < 0).reshape(-1, t.size - 1)
-    at = np.flatnonzero(crossing.any(axis=0))
+    crossing = v[..., :-1] * v[..., 1:] < 0
+    if v.ndim > 1:
+        crossing = crossing.reshape(-1, t.size - 1)
+    at = np.flatnonzero(crossing if v.ndim == 1 else crossing.any(axis=0))
     if at.size == 0:
         return t, v, slice(None)
     if v.ndim > 1:  # rows cross at different times: split each segment once per row that crosses
@@ -164,13 +173,12 @@ class _Walk:
     """The walk of psi over stretches of one sign."""
 
     def __init__(
-        self, model: SeparableModel, travel: Value, sign: NDArray[np.float64], x0: Value, tensor: Value
+        self, model: SeparableModel, travel: Value, sign: NDArray[np.float64], x0: Value, ops: Ops, tensor: Value
     ) -> None:
         self._travel = travel
         self._sign = sign
         self._x0 = x0
         self._tensor = tensor
-        ops = model.ops(x0)
         up = model._coordinate(1, ops)
         self._coordinates = {1: up, -1: up if model.symmetric else model._coordinate(-1, ops)}
 
