@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..lut import Lut
 from ..models.base import Model
 from . import device_options, say, show_json
+
+READ = "Read voltage for the conductance range [V]; the table's own by default, else 0.2."
 
 
 @click.group()
@@ -23,6 +26,8 @@ def command() -> None:
 @device_options
 @click.option("--v-max", default=1.0, show_default=True, help="The table covers -v_max to v_max [V].")
 @click.option("--tolerance", default=1e-4, show_default=True, help="Largest relative interpolation error.")
+@click.option("--v-read", type=float, help="Keep the map from conductance to state at this voltage [V].")
+@click.option("--rate", is_flag=True, help="Add the table of dx/dt over voltage and state.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file, .h5.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def make(
@@ -30,6 +35,8 @@ def make(
     set_name: str,
     v_max: float,
     tolerance: float,
+    v_read: float | None,
+    rate: bool,
     out: Path,
     force: bool,
 ) -> None:
@@ -44,6 +51,8 @@ def make(
         v_max,
         tolerance=tolerance,
         provenance={"devicelab": __version__, "parameter_set": set_name},
+        v_read=v_read,
+        rate=rate,
     )
     table.save(out, force=force)
     say(f"wrote {out}: {table.state.size} states x {table.voltage.size} voltages, error {table.error:.1e}")
@@ -51,24 +60,15 @@ def make(
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--v-read", default=0.2, show_default=True, help="Read voltage for the conductance range [V].")
+@click.option("--v-read", type=float, help=READ)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def info(file: Path, v_read: float, as_json: bool) -> None:
+def info(file: Path, v_read: float | None, as_json: bool) -> None:
     """Verify a table and say what is in it.
 
     Example: devicelab lut info device.h5
     """
     table = Lut.load(file)
-    low, high = table.conductance_range(v_read)
-    rows = {
-        "states": table.state.size,
-        "voltages": table.voltage.size,
-        "voltage range [V]": [float(table.voltage[0]), float(table.voltage[-1])],
-        "interpolation error": table.error,
-        f"conductance at {v_read:g} V [S]": [low, high],
-        "device": {key: value for key, value in table.device.items() if not key.endswith("_unit")},
-        "provenance": dict(table.provenance),
-    }
+    rows = _rows(table, v_read if v_read is not None else table.v_read or 0.2)
     if as_json:
         show_json(rows)
         return
@@ -76,9 +76,104 @@ def info(file: Path, v_read: float, as_json: bool) -> None:
         if isinstance(value, dict):
             click.echo(name)
             for key, entry in value.items():
-                click.echo(
-                    f"  {key:<12} {entry} {table.device.get(key + '_unit', '') if name == 'device' else ''}".rstrip()
-                )
+                unit = table.device.get(key + "_unit", "") if name == "device" else ""
+                click.echo(f"  {key:<12} {entry} {unit}".rstrip())
         else:
             text = " to ".join(f"{part:.4g}" for part in value) if isinstance(value, list) else value
             click.echo(f"{name:<26} {text}")
+
+
+def _rows(table: Lut, v_read: float) -> dict[str, Any]:
+    low, high = table.conductance_range(v_read)
+    rows: dict[str, Any] = {
+        "states": table.state.size,
+        "voltages": table.voltage.size,
+        "voltage range [V]": [float(table.voltage[0]), float(table.voltage[-1])],
+        "interpolation error": table.error,
+        f"conductance at {v_read:g} V [S]": [low, high],
+        "rank at 1e-4": table.low_rank(1e-4).rank,
+    }
+    if table.levels is not None:
+        rows["levels"] = table.levels.conductance.size
+        for name in ("d2d", "c2c", "read_noise"):
+            deviation = getattr(table.levels, name)
+            if deviation is not None:
+                rows[f"{name} of the levels"] = [float(deviation.min()), float(deviation.max())]
+    if table.curves is not None:
+        rows["sampled curves"] = len(table.curves.current)
+    if table.rate is not None:
+        rows["rates"] = f"{table.rate.state.size} states x {table.rate.voltage.size} voltages"
+    rows["device"] = {key: value for key, value in table.device.items() if not key.endswith("_unit")}
+    rows["provenance"] = dict(table.provenance)
+    return rows
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check(files: tuple[Path, ...]) -> None:
+    """Check files against LUT format 1 (docs/lut.md); exit status 1 if one of them is not sound.
+
+    Example: devicelab lut check device.h5
+    """
+    from ..lut import check as check_file
+
+    wrong = 0
+    for file in files:
+        found = check_file(file)
+        click.echo(f"{file}: {'sound, LUT format 1' if not found else f'{len(found)} problem(s)'}")
+        for line in found:
+            click.echo(f"  {line}")
+        wrong += bool(found)
+    if wrong:
+        raise SystemExit(1)
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Picture: .png, .pdf or .svg.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+def plot(file: Path, out: Path, force: bool) -> None:
+    """Draw a table: conductance over voltage and state.
+
+    Example: devicelab lut plot device.h5 --out device.png
+    """
+    table = Lut.load(file)
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from .. import plot as figures
+    from ..files import replacing
+
+    figure = figures.lut(table).figure
+    with replacing(out, force=force) as temporary:
+        figure.savefig(temporary, format=out.suffix.lstrip(".") or "png", dpi=150)  # type: ignore[union-attr]
+    say(f"wrote {out}")
+
+
+@command.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def diff(a: Path, b: Path, as_json: bool) -> None:
+    """Say how two tables differ; exit status 1 if they do.
+
+    Example: devicelab lut diff old.h5 new.h5
+    """
+    from ..lut.compare import diff as compare
+
+    found = compare(Lut.load(a), Lut.load(b))
+    if as_json:
+        show_json(found)
+    elif found["same"]:
+        click.echo("the tables are equal")
+    else:
+        off = found["current"]
+        click.echo(f"current      {'nothing in common' if off is None else f'{off:.3g} of the largest of each state'}")
+        click.echo(f"grid         {found['grid']['a']} and {found['grid']['b']}")
+        for name in ("device", "provenance"):
+            for key, (ours, theirs) in found[name].items():
+                click.echo(f"{name:<12} {key}: {ours} and {theirs}")
+        if found["content"]:
+            click.echo(f"content      {', '.join(found['content'])}")
+    if not found["same"]:
+        raise SystemExit(1)
