@@ -153,7 +153,7 @@ def _span(column: Column) -> float:
 def _no_pair(block: Block, roles: list[Role], name: str) -> NoPairError:
     lacking = [word for kind, word in (("v", "voltage"), ("i", "current")) if not best(block.columns, roles, kind)]
     seen = ", ".join(f"{k + 1} {column.name!r}" for k, column in enumerate(block.columns[:12]))
-    hint = "name them: columns={'v': 1, 'i': 2} and units={'i': 'uA'}, or write a profile; read_tables gives the columns as they are"
+    hint = "name them: columns={'v': 1, 'i': 2}, units={'i': 'uA'}; or take the columns as they are: read_tables"
     if lacking == ["current"] and len(best(block.columns, roles, "v")) > 1:
         hint = "if the second voltage was measured over a resistor: shunt=<ohm>; otherwise name the current column"
     return NoPairError(

@@ -287,7 +287,7 @@ def test_built_in_profiles_have_titles_and_say_when_they_apply() -> None:
 
 
 def test_density_and_logarithm_are_no_current(tmp_path: Path) -> None:
-    for name in ("Current density (A/cm2)", "log I", "|I| (A)", "Compliance current (A)", "I_norm"):
+    for name in ("Current density (A/cm2)", "log I", "|I| (A)", "in", "item", "Compliance current (A)", "I_norm"):
         with pytest.raises(FileFormatError, match="no current column"):
             read_traces(write(tmp_path, f"Voltage (V),{name}\n0,1\n1,2\n"))
 
