@@ -40,6 +40,22 @@ def cost(n: int, ohm: float, top: float) -> Cost:
     return seconds / vectors, solution.iterations
 
 
+def eager(n: int, ohm: float, *, preconditioned: bool) -> Cost:
+    """The same in torch without the compiled kernel, two vectors."""
+    from crossbar import engine, newton
+
+    kept = engine.suits, newton.LONG
+    engine.suits, newton.LONG = (lambda circuit: False), newton.LONG if preconditioned else np.inf
+    try:
+        rng = np.random.default_rng(0)
+        g = 1e-3 * 10 ** rng.uniform(-3, 0, (n, n))
+        v = torch.tensor(rng.uniform(0, 0.2, (2, n)))
+        seconds, solution = best(lambda: solve(Sinh(torch.tensor(g), B), v, Wires(ohm, ohm, ohm, ohm)), 1)
+    finally:
+        engine.suits, newton.LONG = kept
+    return seconds / 2, solution.iterations
+
+
 def sparse(n: int) -> float:
     """Time of an exact sparse Newton solution [s] of the same array at 1 ohm."""
     rng = np.random.default_rng(0)
@@ -51,6 +67,7 @@ def sparse(n: int) -> float:
 
 
 def draw(path: Path, label: str, curves: dict[str, tuple[list[float], list[Cost]]], extra: dict | None = None) -> None:
+    ticks = max((x for x, _ in curves.values()), key=len)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name, (x, costs) in curves.items():
         left.loglog(x, [1e3 * seconds for seconds, _ in costs], "o-", label=name)
@@ -62,7 +79,7 @@ def draw(path: Path, label: str, curves: dict[str, tuple[list[float], list[Cost]
     right.set_ylim(1, 1000)
     left.legend(frameon=False, fontsize=8)
     for axes in (left, right):
-        axes.set_xticks(x, [f"{tick:g}" for tick in x])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
@@ -79,6 +96,13 @@ def main() -> None:
     draw(folder / "crossbar_size.png", "word lines = bit lines", by_size, exact)
     by_ohm = {f"{n} x {n}": (list(OHMS), [cost(n, ohm, 1e-3) for ohm in OHMS]) for n in (16, 64, 128)}
     draw(folder / "crossbar_resistance.png", "line resistance a segment / ohm", by_ohm)
+    upto = [n for n in SIZES if n <= 256]
+    in_torch = {
+        f"torch, {name}": (upto, [eager(n, 20.0, preconditioned=name == "preconditioned") for n in upto])
+        for name in ("plain", "preconditioned")
+    }
+    kernel = {"compiled, plain": (upto, [cost(n, 20.0, 1e-3) for n in upto])}
+    draw(folder / "crossbar_preconditioner.png", "word lines = bit lines, 20 ohm", {**in_torch, **kernel})
     by_top = {f"{n} x {n}": (list(TOPS), [cost(n, 1.0, top) for top in TOPS]) for n in (16, 64, 128)}
     draw(folder / "crossbar_conductance.png", "largest cell conductance / S, 1 ohm", by_top)
 

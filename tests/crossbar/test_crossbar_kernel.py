@@ -1,0 +1,99 @@
+"""The compiled kernel against the same method in torch, and torch on a GPU against torch on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, fast, solve
+from devicelab import Lut, parameter_set
+
+RTOL = 1e-11
+SAME = 1e-9  # two iterations stopped at RTOL, in arrays that amplify by less than a hundred
+SINGLE = 1e-6  # float32 results
+WIRES = Wires(1.0, 2.0, 3.0, 4.0)
+RNG = np.random.default_rng(0)
+G = torch.tensor(10 ** RNG.uniform(-6, -3, (3, 11, 9)))
+X = torch.tensor(RNG.uniform(0, 1, (3, 11, 9)))
+V = torch.tensor(RNG.uniform(-0.2, 0.4, (3, 10, 11)))
+V_BL = torch.tensor(RNG.uniform(-0.1, 0.1, (10, 9)))
+
+
+def table(x: Tensor) -> LutCells:
+    return LutCells(Lut.from_model(parameter_set("vteam_pt_hf_ti"), 0.6, tolerance=1e-3), x)
+
+
+MAKERS: dict[str, Callable[[], Cells]] = {
+    "ohmic": lambda: Ohmic(G),
+    "sinh": lambda: Sinh(G, 7.0),
+    "sinh, linear in part": lambda: Sinh(G, torch.where(X < 0.3, 0.0, 9.0 * X)),
+    "table": lambda: table(X),
+}
+BIASES = {"batch": V, "one vector": V[0, 0], "biased": Bias(V, V_BL), "shared by the tiles": V[0]}
+TOPOLOGIES = {
+    "usual": WIRES,
+    "turned round": Wires(1.0, 2.0, torch.inf, torch.inf, r_source_right=3.0, r_sense_top=4.0),
+    "per line": Wires(torch.linspace(0, 9, 11), torch.linspace(0, 9, 9), torch.linspace(1, 3, 11), 2.0),
+}
+
+
+@pytest.fixture
+def in_torch(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cells, Tensor | Bias, Wires], Tensor]:
+    def solve_in_torch(cells: Cells, v: Tensor | Bias, wires: Wires) -> Tensor:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "suits", lambda circuit: False)
+            return solve(cells, v, wires, rtol=RTOL, method="newton").i_out
+
+    return solve_in_torch
+
+
+@pytest.mark.skipif(fast.kernel() is None, reason="numba is not installed or has no cache folder")
+class TestKernel:
+    @pytest.mark.parametrize("wires", TOPOLOGIES.values(), ids=TOPOLOGIES.keys())
+    @pytest.mark.parametrize("bias", BIASES.values(), ids=BIASES.keys())
+    @pytest.mark.parametrize("kind", MAKERS)
+    def test_it_finds_what_torch_finds(
+        self, kind: str, bias: Tensor | Bias, wires: Wires, in_torch: Callable[..., Tensor]
+    ) -> None:
+        solution = solve(MAKERS[kind](), bias, wires, rtol=RTOL, method="newton")
+        expected = in_torch(MAKERS[kind](), bias, wires)
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(solution.i_out, expected, rtol=0, atol=SAME * scale)
+
+    def test_threads_and_cells_in_single_precision_change_nothing(self) -> None:
+        expected = solve(Sinh(G, 7.0), V, WIRES, rtol=RTOL).i_out
+        single = solve(Sinh(G.float(), 7.0), V, WIRES).i_out
+        assert single.dtype == torch.float32
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(single.double(), expected, rtol=0, atol=2 * SINGLE * scale)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(3)
+        try:
+            torch.testing.assert_close(solve(Sinh(G, 7.0), V, WIRES, rtol=RTOL).i_out, expected, rtol=0, atol=0)
+        finally:
+            torch.set_num_threads(threads)
+
+    def test_it_hands_over_what_is_too_hard(self) -> None:
+        """40 V across sinh(20 v): more doublings than the kernel makes."""
+        cells = Sinh(torch.full((4, 4), 1e-6, dtype=torch.float64), 20.0)
+        solution = solve(cells, torch.tensor([0.0, 10.0, 20.0, 40.0]), Wires(10.0, 10.0, 10.0, 10.0))
+        assert solution.residual <= 1e-6
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["ohmic", "sinh", "table"])
+def test_a_gpu_finds_what_the_cpu_finds(kind: str) -> None:
+    on_gpu: dict[str, Callable[[], Cells]] = {
+        "ohmic": lambda: Ohmic(G.cuda()),
+        "sinh": lambda: Sinh(G.cuda(), 7.0),
+        "table": lambda: table(X.cuda()),
+    }
+    expected = solve(MAKERS[kind](), V, WIRES, rtol=RTOL).i_out
+    found = solve(on_gpu[kind](), V.cuda(), WIRES, rtol=RTOL).i_out
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=SAME * expected.abs().max().item())
