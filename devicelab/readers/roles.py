@@ -22,10 +22,10 @@ NOT_A_SIGNAL = re.compile(
     r"(pulse|rise|fall|integration|delay|hold|cycle|width|set|reset|on|off)[ _]?time"
 )
 SCALARS = {"abs", "set", "reset", "form", "th", "max", "min", "read", "lrs", "hrs", "pos", "on", "off", "step", "ndex"}
-NOT_NAMES = frozenset(
-    ["us", "um", "up", "in", "if", "it", "iv", "vi", "ion", "via", "use", "user", "unit", "units"]
-    + ["item", "index", "image", "input", "value", "valid", "video"]
-)
+NOT_NAMES = {
+    "us", "um", "up", "in", "if", "it", "iv", "vi", "ion", "via", "use", "user", "unit", "units", "item", "index",
+    "image", "input", "value", "valid", "video",
+}  # fmt: skip
 """Words that look like a voltage or a current with a subscript."""
 CYCLE = re.compile(
     r"(?i)^(cycle|loop|sweep|run|repeat|iteration)s?([ _]?(no\.?|nr\.?|num|number|index|id|#))?$|^#?cycle$"
