@@ -257,7 +257,7 @@ def solve_device(
     execute(p[0], r, 0, p[1][0])
     y = min(max(x0, circuit[5]), 1.0 - circuit[5])
     x[0] = x0
-    u[0] = device_voltage(p, r, circuit, s[0], y) if circuit[4] > 0.0 else s[0]
+    u[0] = device_voltage(p, r, circuit, s[0], x0) if circuit[4] > 0.0 else s[0]
     if u[0] != u[0]:
         report[2] = y
         return NO_VOLTAGE

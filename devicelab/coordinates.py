@@ -107,7 +107,7 @@ class Quadratic:
     def inverse(self, psi: Value) -> Value:
         """x(psi)."""
         root = self.ops.sqrt(self.ops.relu(self.b * self.b - 2.0 * (self.b - self.a) * psi))
-        return 2.0 * psi / (self.b + root)
+        return self.ops.minimum(2.0 * psi / (self.b + root), 1.0)  # rounding may exceed it
 
 
 _NODES = 1024

@@ -12,6 +12,12 @@ from .base import Model, check_order
 CEILING = 1e12
 """Largest speed [nm/s]: beyond it the published exponentials leave every number system."""
 
+IMAGE = 0.0998
+"""Image potential of the barrier times its width [V nm]: e ln 2 / (8 pi eps), relative permittivity 5."""
+
+STEEPNESS = 10.24634
+"""4 pi sqrt(2 m e) / h [1 / (nm sqrt(V))], m the mass of the electron."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimmonsTunnelBarrier(Model):
@@ -19,14 +25,17 @@ class SimmonsTunnelBarrier(Model):
 
     dw/dt =  f_off sinh(|i| / i_off) exp(-exp((w - a_off) / w_c - |i| / b) - w / w_c)   i > 0
     dw/dt = -f_on  sinh(|i| / i_on)  exp(-exp((a_on - w) / w_c - |i| / b) - w / w_c)    i < 0
-    i = sign(v) j0 / dw^2 { p e^(-B sqrt(p)) - (p + |v|) e^(-B sqrt(p + |v|)) }   (Simmons' formula)
+    i = sign(v) j0 / dw^2 { p e^(-B sqrt(p)) - (p + |v|) e^(-B sqrt(p + |v|)) },  B = 10.246 dw, dw = w2 - w1
+    p = phi0 - |v| (w1 + w2) / (2 w) - 1.15 lam w / dw ln[w2 (w - w1) / (w1 (w - w2))],  lam = 0.0998 / w
+    w1 = 1.2 lam w / phi0,  w2 = w1 + w [1 - 9.2 lam / (3 phi0 + 4 lam - 2 |v|)]
 
     x = 1 is the low resistance (thin barrier), v < 0 SETs. The voltage is that of the barrier: the electrodes' 215 ohm
     are `series_resistance` of `devicelab.simulate`. Speeds are in nm/s, and end at 1e12 nm/s.
 
     Source: Pickett et al., J. Appl. Phys. 106, 074508 (2009), doi:10.1063/1.3236506; state equation as in Kvatinsky et
-    al. (2013), eq. 11 to 13, doi:10.1109/TCSI.2012.2215714. The constants of the current (w1, phi0, j0, B) are those
-    of the SPICE model of Abdalla and Pickett (2011), quoted from memory and not checked against the paper.
+    al. (2013), eq. 11 to 13, doi:10.1109/TCSI.2012.2215714; current of Simmons, J. Appl. Phys. 34, 1793 (1963),
+    doi:10.1063/1.1702682. A barrier of 0.95 V, a relative permittivity of 5 and an area of 1e4 nm^2, which makes j0,
+    are those of Abdalla and Pickett (2011), quoted from memory and not checked against the paper.
     """
 
     name: ClassVar[str] = "simmons"
@@ -53,11 +62,11 @@ class SimmonsTunnelBarrier(Model):
 
     def _current(self, v: Value, x: Value, ops: Ops) -> Value:
         w, size = self._width(x), ops.minimum(ops.abs(v), 0.999 * self.phi0)
-        lam = 0.0998 / w
-        w1 = 0.1261
-        w2 = w1 + w - 0.9183 / (2.85 + 4.0 * lam - 2.0 * size)
+        lam = IMAGE / w
+        w1 = 1.2 * IMAGE / self.phi0
+        w2 = w1 + w - 9.2 * IMAGE / (3.0 * self.phi0 + 4.0 * lam - 2.0 * size)
         dw = w2 - w1
-        steep = 10.24634 * dw
+        steep = STEEPNESS * dw
         log = ops.log((w2 / w1) * (w - w1) / (w - w2))
         p = ops.relu(self.phi0 - size * (w1 + w2) / (2.0 * w) - 1.15 * lam * w * log / dw)
         tunnel = p * ops.exp(-steep * ops.sqrt(p)) - (p + size) * ops.exp(-steep * ops.sqrt(p + size))

@@ -7,6 +7,7 @@ import pytest
 
 from devicelab import TEAM, Drive, LinearIonDrift, Model, NonlinearIonDrift, NoWindow, parameter_set, simulate, sine
 from devicelab.errors import ParameterError
+from devicelab.models import simmons
 
 STEPS = 1e-6  # steps of 1e-7 each
 EXACT = 1e-9
@@ -141,6 +142,15 @@ def test_simmons_barrier_resistance_at_a_tenth_of_a_volt(w: float, kilohm: float
     model = parameter_set("simmons_pickett")
     trace = simulate(model, Drive([0.0, 1e-30], [0.1, 0.1]), x0=min(1.0, (1.8 - w) / 0.6), series_resistance=215.0)
     assert 0.1 / trace.i[0] / 1e3 == pytest.approx(kilohm, rel=0.02)
+
+
+def test_simmons_constants_follow_from_those_of_nature() -> None:
+    """e ln 2 / (8 pi 5 eps0) in V nm; 4 pi sqrt(2 m e) / h in 1 / (nm sqrt(V)); e^2 / (2 pi h) times 1e4 nm^2."""
+    from scipy import constants as c
+
+    assert c.e * np.log(2) / (8 * np.pi * 5 * c.epsilon_0) * 1e9 == pytest.approx(simmons.IMAGE, rel=2e-4)
+    assert 4 * np.pi * np.sqrt(2 * c.m_e * c.e) / c.h * 1e-9 == pytest.approx(simmons.STEEPNESS, rel=1e-6)
+    assert c.e**2 / (2 * np.pi * c.h) * 1e4 == pytest.approx(parameter_set("simmons_pickett").j0, rel=1e-3)
 
 
 def test_simmons_barrier_moves_as_published_at_one_milliampere() -> None:
