@@ -63,6 +63,7 @@ def _eliminate(g: Tensor, before: Tensor, after: Tensor) -> Tensor:
     seen = torch.zeros((*g.shape[:-2], m, m), dtype=g.dtype, device=g.device)
     outputs = seen[..., :0, :]  # current of each bit line already passed, per volt on each word line
     eye = torch.eye(m, dtype=g.dtype, device=g.device)
+    accurate = False
     for j in reversed(range(n)):
         upper, own, transfer = bit.column(j)
         seen = seen - upper - upper.mT
@@ -70,7 +71,9 @@ def _eliminate(g: Tensor, before: Tensor, after: Tensor) -> Tensor:
         outputs = torch.cat([transfer.unsqueeze(-2), outputs], dim=-2)
         r = before[:, j]
         share = _behind(r, seen, eye)
-        if len(r) == 1 and float((r * seen.detach().diagonal(dim1=-2, dim2=-1)).amin()) > ENOUGH:
+        if len(r) == 1 and j % 8 == 0:
+            accurate = float((r * seen.detach().diagonal(dim1=-2, dim2=-1)).amin()) > ENOUGH
+        if accurate:
             seen, outputs = (eye - share) / r, outputs @ share  # spares a product, and loses three digits at most
         else:
             both = torch.cat([seen, outputs], dim=-2) @ share
@@ -122,28 +125,38 @@ class _BitLines:
         for k in reversed(range(m - 1)):
             lower = below[-1]
             below.append(r[k] + lower / (1 + g[..., k + 1, :] * lower))
-        self.above = torch.stack(above, dim=-2)
-        z = self.below = torch.stack(below[::-1], dim=-2)
-        self.through = 1 / (1 + z * (self.above + g))
+        self.prepare(torch.stack(above, dim=-2), torch.stack(below[::-1], dim=-2), r[: m - 1])
+
+    def prepare(self, above: Tensor, z: Tensor, r: Tensor) -> None:
+        """All columns' factors, each contiguous: [..., n, m].
+
+        Args:
+            above: Admittance looking up from each node [S], [..., m, n].
+            z: Resistance looking down [ohm], [..., m, n].
+            r: Resistance below each node but the last [ohm], [m - 1, n or 1].
+        """
+        g = self.g
+        through = 1 / (1 + z * (above + g))
         # voltage of a node relative to the last one when the current enters below both, as a logarithm
-        steps = torch.log1p(r[: m - 1] * (self.above + g)[..., : m - 1, :])
-        self.rise = torch.cat([torch.zeros_like(g[..., :1, :]), steps.cumsum(-2)], dim=-2)
-        self.outer = float(self.rise.detach().amax()) < math.log(torch.finfo(g.dtype).max) - 80  # no overflow in exp
+        steps = torch.log1p(r * (above + g)[..., :-1, :])
+        rise = torch.cat([torch.zeros_like(g[..., :1, :]), steps.cumsum(-2)], dim=-2)
+        outer = float(rise.detach().amax()) < math.log(torch.finfo(g.dtype).max) - 80  # no overflow in exp
         # share of the current at each node that reaches the sense node
         passed = torch.log1p(g * z)
-        self.share = self.through * torch.exp(passed.cumsum(-2) - passed.sum(-2, keepdim=True))
+        share = through * torch.exp(passed.cumsum(-2) - passed.sum(-2, keepdim=True))
+        left, right = (g * rise.exp(), z * through * g * (-rise).exp()) if outer else (g, z * through * g)
+        self.rise = None if outer else rise.mT.contiguous()
+        self.left, self.right, self.own, self.transfer = (
+            a.mT.contiguous() for a in (left, right, g * (1 + z * above) * through, g * share)
+        )
 
     def column(self, j: int) -> tuple[Tensor, Tensor, Tensor]:
         """What the word lines see at bit line j: mutual admittances of node i and node k > i, negative, [..., m, m].
 
         Also the admittance at each node and the sensed current per volt there, both [..., m].
         """
-        g, z, through, rise = (a[..., j] for a in (self.g, self.below, self.through, self.rise))
-        to_left, to_right = g, z * through * g
-        if self.outer:
-            mutual = (to_left * rise.exp()).unsqueeze(-1) * (to_right * (-rise).exp()).unsqueeze(-2)
-        else:
-            ratio = (rise.unsqueeze(-1) - rise.unsqueeze(-2)).triu(1).exp()
-            mutual = to_left.unsqueeze(-1) * ratio * to_right.unsqueeze(-2)
-        own = g * (1 + z * self.above[..., j]) * through
-        return mutual.triu(1), own, g * self.share[..., j]
+        mutual = self.left[..., j, :].unsqueeze(-1) * self.right[..., j, :].unsqueeze(-2)
+        if self.rise is not None:
+            rise = self.rise[..., j, :]
+            mutual = mutual * (rise.unsqueeze(-1) - rise.unsqueeze(-2)).triu(1).exp()
+        return mutual.triu(1), self.own[..., j, :], self.transfer[..., j, :]
