@@ -20,6 +20,7 @@ OK, NOT_A_NUMBER, TOO_MANY_STEPS, NO_VOLTAGE = 0, 1, 2, 3
 MAX_STEPS = 200_000
 MIN_STEP = 1e-13  # of a segment of the drive
 ROOT = 1e-13  # resolution of a stage in x, at the finest
+SWING = 0.04  # of the largest value of the drive: a longer step could jump over a threshold and back unseen
 V_LIMIT = 1e6  # a current source gives up beyond it [V]
 
 GAMMA = 0.43586652150845899942
@@ -264,13 +265,15 @@ def solve_device(
     slope = np.zeros(1)
     speed = 0.0
     h = 1.0
+    peak = np.abs(s).max()
     steps = 0
     for n in range(t.size - 1):
         dt, s0, ds = t[n + 1] - t[n], s[n], s[n + 1] - s[n]
+        longest = min(1.0, SWING * peak / abs(ds)) if ds != 0.0 else 1.0
         at = 0.0
         count = 0
         while at < 1.0:
-            h = min(h, 1.0 - at)
+            h = min(h, longest, 1.0 - at)
             if 1.0 - at - h < 1e-12:
                 h = 1.0 - at
             w = GAMMA * h * dt

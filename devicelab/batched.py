@@ -27,6 +27,9 @@ MAX_SPLIT = 64
 LEAST = 1e-5
 """Finest tolerance a step of a batch aims for."""
 
+SWING = 0.1
+"""Largest change of the drive in a step, relative to its largest value: a threshold must not be jumped over unseen."""
+
 NEWTON = 12
 BISECT = 60
 V_LIMIT = 1e4
@@ -62,7 +65,7 @@ def trajectory(
     wide = [torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in leaves]
     drive = torch.as_tensor(s, dtype=like.dtype, device=like.device)
     shape = torch.broadcast_shapes(drive[..., :1].shape, *(value.shape for value in wide), (1,))
-    stepper = _Stepper(model, circuit, max(tolerance, LEAST), like)
+    stepper = _Stepper(model, circuit, max(tolerance, LEAST), float(np.abs(s).max()), like)
     x = wide[-3].expand(shape)
     states, voltages = [x], [stepper.voltage(drive[..., :1].expand(shape), x)]
     x = x.clip(stepper.low, stepper.high)
@@ -83,7 +86,7 @@ def trajectory(
 class _Stepper:
     """Steps of a batch."""
 
-    def __init__(self, model: Model, circuit: Circuit, tolerance: float, like: Any) -> None:
+    def __init__(self, model: Model, circuit: Circuit, tolerance: float, peak: float, like: Any) -> None:
         import torch
 
         self._torch = torch
@@ -94,6 +97,7 @@ class _Stepper:
         self._probe = self._eps**0.5
         self.low = margin(model)
         self.high = 1.0 - self.low
+        self._peak = peak
         self._h = 1.0
         self._needed = np.inf
         self._resistance = _column(circuit.series_resistance, like)
@@ -102,8 +106,10 @@ class _Stepper:
     def segment(self, x: Any, s0: Any, s1: Any, dt: float) -> Any:
         """The state after one interval of the drive, with steps as small as the slowest-converging device needs."""
         at = 0.0
+        swing = float((s1 - s0).abs().max())
+        longest = min(1.0, max(SWING * self._peak / swing, 1.0 / MAX_SPLIT)) if swing > 0.0 else 1.0
         while at < 1.0 - 1e-12:
-            h = min(self._h, 1.0 - at)
+            h = min(self._h, longest, 1.0 - at)
             h = 1.0 - at if 1.0 - at - h < 1e-9 else h
             new, error = self._step(x, s0 + (s1 - s0) * at, (s1 - s0) * h, h * dt)
             factor = 0.9 * (self._tolerance / error) ** (1.0 / 3.0) if error > 0 else 4.0
