@@ -63,6 +63,20 @@ class Drive:
     floating_bl: Tensor  # [n]
     single: bool  # one vector was given, without a batch dimension
 
+    @property
+    def batch(self) -> int:
+        """Number of vectors."""
+        return max(v.shape[-2] for v in (self.v_wl, self.v_bl) if v is not None)
+
+    def of(self, vectors: slice | Tensor) -> Drive:
+        """The drive of some of the vectors, given by a slice or a mask [b]; a single vector serves all."""
+
+        def cut(v: Tensor) -> Tensor:
+            return v if v.shape[-2] == 1 else v[..., vectors, :]
+
+        v_bl = None if self.v_bl is None else cut(self.v_bl)
+        return Drive(cut(self.v_wl), v_bl, self.floating_wl, self.floating_bl, self.single)
+
 
 def fit(bias: Bias | Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Drive:
     """The drive of an array of cells [*tiles, m, n].

@@ -14,7 +14,7 @@ from devicelab.errors import ParameterError, ShapeError, unknown_name
 from .analysis import Inside
 from .bias import Bias, Drive, fit
 from .cells import Cells, Ohmic
-from .fast import solve_fast, suits
+from .fast import Fast, solve_fast, suits
 from .floating import Floating
 from .implicit import differentiable, wants_gradients
 from .linear import effective_conductance, eliminable
@@ -80,7 +80,7 @@ def solve(
         "newton": _newton,
     }
     at_once = vectors_at_once(cells, drive, memory)
-    if chosen != "newton" or drive.v_wl.shape[-2] <= at_once:
+    if chosen != "newton" or drive.batch <= at_once:
         return solver[chosen](cells, drive, wires, rtol)
     return in_parts(lambda part: _newton(cells, part, wires, rtol), drive, at_once)
 
@@ -152,7 +152,7 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
     circuit = _circuit(cells, drive, wires)
     voltages = voltages or wants_gradients(circuit)
     found = solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages) if suits(circuit) else None
-    if found is not None and found.v is None:
+    if found is not None and found.v is None and not found.hard.any():
         cells.check(torch.tensor(found.v_range))
         return Solution(
             found.i_out.to(cells.dtype),
@@ -161,15 +161,27 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
             found.iterations,
             single=drive.single,
         )
-    if found is not None and found.v is not None:
-        state = State(found.v, found.residual, found.iterations)
-    else:
-        with torch.no_grad():
-            state = solve_newton(circuit, rtol)
+    with torch.no_grad():
+        state = _state(circuit, drive, wires, rtol, found)
     cells.check(state.v)
     v, i = differentiable(circuit, state.v, rtol)
     inside = Inside(circuit, drive.v_wl, drive.v_bl, v, i)
     return Solution(i.sum(-2).to(cells.dtype), lambda: inside, state.residual, state.iterations, single=drive.single)
+
+
+def _state(circuit: Circuit, drive: Drive, wires: Wires, rtol: float, found: Fast | None) -> State:
+    """Cell voltages: the kernel's where it found them, else by careful steps in torch."""
+    if found is None:
+        return solve_newton(circuit, rtol)
+    if found.v is None:
+        found = solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=True)
+    if found is None or found.v is None:  # for the type checker: what was found is found again
+        return solve_newton(circuit, rtol)
+    if not found.hard.any():
+        return State(found.v, found.residual, found.iterations)
+    rest = solve_newton(_circuit(circuit.cells, drive.of(found.hard), wires), rtol)
+    found.v[..., found.hard, :, :] = rest.v
+    return State(found.v, max(found.residual, rest.residual), max(found.iterations, rest.iterations))
 
 
 def _circuit(cells: Cells, drive: Drive, wires: Wires) -> Circuit:

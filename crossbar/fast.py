@@ -36,6 +36,7 @@ class Fast:
     v_range: tuple[float, float]  # V, of the cells with a table
     residual: float
     iterations: int
+    hard: Tensor  # [b]: vectors among which are some too hard for plain Newton steps, whose numbers mean nothing
 
 
 @cache
@@ -64,7 +65,7 @@ def suits(circuit: Circuit) -> bool:
 
 
 def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, *, voltages: bool) -> Fast | None:
-    """The circuit solved by the kernel; None if an input is too hard for plain Newton steps.
+    """The circuit solved by the kernel; None if all of it is too hard for plain Newton steps.
 
     Args:
         circuit: A circuit that `suits`.
@@ -84,21 +85,21 @@ def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float,
     tiles, groups = drive.shape[:2]
     i_out = np.empty((tiles, groups, pack.n, pack.lanes))
     v_out = np.empty((tiles if voltages else 0, groups, pack.blocks, pack.n, pack.rows * pack.lanes))
+    hard, lines = np.zeros((tiles, groups), bool), pack.lines(circuit)
     results = _in_threads(
-        lambda start, stop: compiled.solve_groups(
-            *law, pack.lines(circuit), drive, ground, rtol, start, stop, i_out, v_out
-        ),
+        lambda start, stop: compiled.solve_groups(*law, lines, drive, ground, rtol, start, stop, i_out, v_out, hard),
         tiles * groups,
     )
-    status, residuals, iterations, low, high = zip(*results, strict=True)
-    if any(status):
+    if hard.all():
         return None
+    residuals, iterations, low, high = zip(*results, strict=True)
     return Fast(
         pack.outputs(i_out),
         pack.voltages(v_out) if voltages else None,
         (min(low), max(high)),
         max(residuals),
         max(iterations),
+        torch.from_numpy(hard.any(0).repeat(pack.lanes)[: pack.b]),
     )
 
 

@@ -283,7 +283,7 @@ def _group(
         for lane in range(LANES):
             scale = sums[2 * LANES + lane]
             relative = sums[LANES + lane] / scale if scale > 0.0 else sums[LANES + lane]
-            if not relative < 1e6:
+            if not (relative < 1e6 and sums[lane] < 1e300):  # too steep, or not a number
                 return HARD, relative, applications
             residual = max(residual, relative)
             forcing = 0.1 * rtol / max(relative, 1e-300)
@@ -318,7 +318,8 @@ def solve_groups(
     stop: int,
     i_out: Flat,
     v_out: Flat,
-) -> tuple[int, float, int, float, float]:
+    hard: Flat,
+) -> tuple[float, int, float, float]:
     """Groups of vectors `start` to `stop` of the stack.
 
     Args:
@@ -333,9 +334,10 @@ def solve_groups(
         stop: One beyond the last group.
         i_out: Output currents [A], [tiles, groups, n, LANES].
         v_out: Cell voltages [V], [tiles, groups, blocks, n, WIDTH], or with no tiles if not wanted.
+        hard: Set where plain Newton steps did not converge, [tiles, groups].
 
     Returns:
-        Status, worst residual, most applications of the line operator, and for tables the range of cell voltages [V].
+        Worst residual, most applications of the line operator, and for tables the range of cell voltages [V].
     """
     groups = v_wl.shape[1]
     blocks, n = v_wl.shape[2] // WIDTH, i_out.shape[2]
@@ -359,7 +361,8 @@ def solve_groups(
             kind, law, tile, lines, drive, ground, rtol, memory, i_out[tile, group], blocks, n
         )
         if status != CONVERGED:
-            return status, residual, applications, low, high
+            hard[tile, group] = True
+            continue
         worst, most = max(worst, residual), max(most, applications)
         if v_out.shape[0]:
             for ib in range(blocks):
@@ -370,4 +373,4 @@ def solve_groups(
             for cell in range(blocks * n):
                 v = outer[cell * OUTER + V : cell * OUTER + V + WIDTH]
                 low, high = min(low, v.min()), max(high, v.max())
-    return CONVERGED, worst, most, low, high
+    return worst, most, low, high

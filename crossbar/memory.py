@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from devicelab.errors import ParameterError
 
@@ -40,7 +39,8 @@ def in_parts(solve_part: Callable[[Drive], Solution], drive: Drive, at_once: int
         drive: The whole batch.
         at_once: Vectors in a part.
     """
-    solutions = [solve_part(part) for part in _parts(drive, at_once)]
+    starts = range(0, drive.batch, at_once)
+    solutions = [solve_part(drive.of(slice(start, start + at_once))) for start in starts]
 
     def inside() -> Inside:
         found = [solution.inside() for solution in solutions]
@@ -54,19 +54,3 @@ def in_parts(solve_part: Callable[[Drive], Solution], drive: Drive, at_once: int
         max(solution.iterations for solution in solutions),
         single=drive.single,
     )
-
-
-def _parts(drive: Drive, at_once: int) -> Iterator[Drive]:
-    for start in range(0, drive.v_wl.shape[-2], at_once):
-        yield Drive(
-            _cut(drive.v_wl, start, at_once),
-            None if drive.v_bl is None else _cut(drive.v_bl, start, at_once),
-            drive.floating_wl,
-            drive.floating_bl,
-            drive.single,
-        )
-
-
-def _cut(v: Tensor, start: int, at_once: int) -> Tensor:
-    """Vectors from `start` on; a single vector serves all parts."""
-    return v if v.shape[-2] == 1 else v[..., start : start + at_once, :]

@@ -84,6 +84,17 @@ def test_floating_lines_take_the_potential_that_carries_no_net_current(
     assert relative(solution.i_out, i_out) < LINEAR
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [128, 256])
+def test_large_sinh_array_equals_the_exact_nodal_solution(n: int) -> None:
+    g, v = array(n, n)
+    b = 6.0
+    v_cell, i_out = exact(lambda u: g * np.sinh(b * u) / b, lambda u: g * np.cosh(b * u), WIRES["usual"], v, (n, n))
+    solution = solve(Sinh(torch.tensor(g), b), torch.tensor(v), Wires(**WIRES["usual"]))
+    assert relative(solution.i_out, i_out) < 1e-6  # the default rtol
+    assert relative(solution.v_cell, v_cell) < 1e-6
+
+
 def test_one_cell_is_a_voltage_divider() -> None:
     g, wires = 1e-3, Wires(r_source=200.0, r_sense=300.0)
     solution = solve(Ohmic(torch.tensor([[g]], dtype=torch.float64)), torch.tensor([1.0]), wires)

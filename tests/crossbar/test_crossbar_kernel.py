@@ -77,6 +77,17 @@ class TestKernel:
         finally:
             torch.set_num_threads(threads)
 
+    def test_one_hard_vector_among_easy_ones_is_solved_with_care(self) -> None:
+        rng = np.random.default_rng(1)
+        cells = Sinh(torch.tensor(10 ** rng.uniform(-6, -3, (8, 8))), 20.0)
+        v = torch.tensor(rng.uniform(0, 0.05, (40, 8)))
+        v[13] = torch.linspace(0, 8, 8)
+        together = solve(cells, v, Wires(5.0, 5.0, 5.0, 5.0), rtol=1e-9)
+        assert together.residual <= 1e-9
+        for k in (0, 13, 14, 39):
+            alone = solve(cells, v[k], Wires(5.0, 5.0, 5.0, 5.0), rtol=1e-9).i_out
+            torch.testing.assert_close(together.i_out[k], alone, rtol=1e-7, atol=1e-7 * alone.abs().max().item())
+
     def test_it_hands_over_what_is_too_hard(self) -> None:
         """40 V across sinh(20 v): more doublings than the kernel makes."""
         cells = Sinh(torch.full((4, 4), 1e-6, dtype=torch.float64), 20.0)
