@@ -96,9 +96,10 @@ class VTEAM(SeparableModel):
         return on - off
 
     def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
-        on = self.k_on * ramp_integral(v0 / self.v_on - 1.0, v1 / self.v_on - 1.0, self.a_on, ops)
-        off = self.k_off * ramp_integral(v0 / self.v_off - 1.0, v1 / self.v_off - 1.0, self.a_off, ops)
-        return dt * (on - off)
+        side = v0 + v1  # a ramp has one sign, so only one of the two powers moves it
+        threshold, exponent = ops.select(side, self.v_off, self.v_on), ops.select(side, self.a_off, self.a_on)
+        rate = ops.select(side, -self.k_off, self.k_on)
+        return dt * rate * ramp_integral(v0 / threshold - 1.0, v1 / threshold - 1.0, exponent, ops)
 
 
 def ramp_integral(u0: Value, u1: Value, exponent: Value, ops: Ops) -> Value:
