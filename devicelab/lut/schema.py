@@ -18,7 +18,8 @@ VERSION = 1
 MAX_VALUES = 1 << 26
 """Most values of all datasets together: 512 MiB."""
 MAX_ATTRIBUTES = 1024
-MAX_TEXT = 1 << 16
+MAX_TEXT = 1 << 15
+"""Most bytes of an attribute."""
 INTERPOLATION = "pchip in voltage, linear in state"
 EXTRAPOLATION = "refused"
 BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
@@ -114,6 +115,7 @@ SCHEMA: dict[str, Group] = {
         numbers=("error",),
     ),
 }
+_NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
 FREE = ("device", "provenance")
 """Groups that hold attributes of any name: text, numbers, or short lists of them."""
 
@@ -227,24 +229,43 @@ def _attributes(item: h5py.HLObject, path: str) -> Iterator[str]:
         yield f"{path}: more than {MAX_ATTRIBUTES} attributes"
         return
     for key in item.attrs:
-        if key not in BOOKKEEPING and attribute(item, key) is None:
-            yield f"{path}: attribute {key!r} is not text, a number, or a short list of them"
+        if not isinstance(key, str) or (key not in BOOKKEEPING and attribute(item, key) is None):
+            yield f"{path}: attribute {key!r} is not text of fixed length, a number, or a short list of them"
 
 
 def attribute(item: h5py.HLObject, key: str) -> str | int | float | bool | list[Any] | None:
-    """An attribute as a plain value; None if it is missing, too long, or of a type the format does not use."""
+    """An attribute as a plain value; None if it is missing, too long, or of a type the format does not use.
+
+    Text of variable length is not read at all: the HDF5 library can be made to hang by its heap.
+    """
     if key not in item.attrs:
         return None
     handle = h5py.h5a.open(item.id, key.encode())
     space, kind = handle.get_space(), handle.get_type()
     if space.get_simple_extent_type() == h5py.h5s.NULL or space.get_simple_extent_ndims() > 1:
         return None
-    count, size = space.get_simple_extent_npoints(), kind.get_size()
-    if count < 1 or count * size > MAX_TEXT or kind.get_class() not in (h5py.h5t.STRING, *_NUMBERS):
-        return item.attrs[key].tolist() if count == 0 and kind.get_class() == h5py.h5t.FLOAT else None
+    text = kind.get_class() == h5py.h5t.STRING
+    if (text and kind.is_variable_str()) or not (text or kind.get_class() in _NUMBERS):
+        return None
+    if not 0 < space.get_simple_extent_npoints() * kind.get_size() <= MAX_TEXT:
+        return None
     value = item.attrs[key]
     plain = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    return plain if isinstance(plain, (str, int, float, bool, list)) else None
+    if isinstance(plain, list):
+        return [part.decode() if isinstance(part, bytes) else part for part in plain]
+    return plain.decode() if isinstance(plain, bytes) else plain
 
 
-_NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
+def stored(value: Any) -> Any:
+    """A value as an attribute keeps it: text of fixed length (UTF-8), numbers, or short lists of them."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, (int, float)) for part in value):
+        return np.asarray(value)
+    if isinstance(value, (list, tuple)) and value:
+        encoded = [str(part).encode() for part in value]
+        return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
+    if isinstance(value, (bool, int, float)):
+        return value
+    encoded_text = (value.decode() if isinstance(value, bytes) else str(value)).encode()
+    return np.array(encoded_text, dtype=h5py.string_dtype("utf-8", max(1, len(encoded_text))))

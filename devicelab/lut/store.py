@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,9 @@ from .table import Lut
 SEAL = 512
 MAX_BYTES = 8 * schema.MAX_VALUES + (1 << 24)
 _LINE = re.compile(rb"devicelab-lut (\d{1,9}) sha256=([0-9a-f]{64}) bytes=(\d{1,15})\n\0*\Z")
+_UNREADABLE = (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError)
+"""What h5py raises on a damaged file."""
+
 MAPPING_ROUNDING = 1e-9
 """Two releases of scipy may differ by this much in a monotone slope."""
 
@@ -37,7 +41,10 @@ def save(lut: Lut, path: str | Path, *, force: bool = False) -> None:
     with replacing(path, force=force) as temporary:
         with h5py.File(temporary, "w", track_order=False, userblock_size=SEAL) as file:
             write(lut, file)
-            file.attrs["content_sha256"] = digest(file)
+            found = list(schema.problems(file))
+            if found:
+                raise LutError("LUT format 1 cannot hold this table", got="\n           ".join(found[:6]))
+            _annotate(file, {"content_sha256": digest(file)})
         seal(temporary)
 
 
@@ -79,7 +86,7 @@ def _opened(path: Path, *, strict: bool) -> tuple[Lut | None, list[str]]:
                 return _read(file, path, strict=strict, sealed=sealed)
     except LutError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise LutError("damaged, or not a lookup table", got=str(path), hint=str(error)) from error
 
 
@@ -143,9 +150,9 @@ def _read(file: h5py.File, path: Path, *, strict: bool, sealed: bool) -> tuple[L
 
 def write(lut: Lut, file: h5py.File) -> None:
     """Put a table into an open, empty file; the hash is not among what is written."""
-    file.attrs.update({"format": schema.FORMAT, "version": schema.VERSION, "NX_class": "NXroot", "default": "entry"})
+    _annotate(file, {"format": schema.FORMAT, "version": schema.VERSION, "NX_class": "NXroot", "default": "entry"})
     entry = file.create_group("entry")
-    entry.attrs.update({"NX_class": "NXentry", "default": "lut"})
+    _annotate(entry, {"NX_class": "NXentry", "default": "lut"})
     _put(
         entry, "lut", {"voltage": lut.voltage, "state": lut.state, "current": lut.table}, interpolation_error=lut.error
     )
@@ -167,20 +174,25 @@ def write(lut: Lut, file: h5py.File) -> None:
         named = {"rank": np.arange(factors.rank), "state": lut.state, "voltage": lut.voltage}
         _put(entry, "factors", {**named, "amplitude": factors.amplitude, "shape": factors.shape}, error=factors.error)
     for name, attributes in (("device", lut.device), ("provenance", lut.provenance)):
-        entry.create_group(name).attrs.update({key: _plain(value) for key, value in attributes.items()})
+        _annotate(entry.create_group(name), attributes)
+
+
+def _annotate(item: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
+    for key, value in attributes.items():
+        item.attrs[key] = schema.stored(value)
 
 
 def _put(entry: h5py.Group, name: str, values: dict[str, Any], **numbers: float) -> None:
     """One NXdata group, its axes attached as dimension scales."""
     declared = schema.SCHEMA[name]
     group = entry.create_group(name)
-    group.attrs.update({"NX_class": "NXdata", "signal": declared.signal, "axes": list(declared.axes), **declared.texts})
-    group.attrs.update({key: float(value) for key, value in numbers.items()})
+    _annotate(group, {"NX_class": "NXdata", "signal": declared.signal, "axes": list(declared.axes), **declared.texts})
+    _annotate(group, {key: float(value) for key, value in numbers.items()})
     for key, own in declared.fields.items():
         if values.get(key) is None:
             continue
         dataset = group.create_dataset(key, data=np.asarray(values[key], dtype=own.kind))
-        dataset.attrs.update({"units": own.unit, "long_name": f"{key} [{own.unit}]"})
+        _annotate(dataset, {"units": own.unit, "long_name": f"{key} [{own.unit}]"})
     scales = {own.axes: key for key, own in declared.fields.items() if _is_scale(name, key)}
     for key in scales.values():
         group[key].make_scale(key)
@@ -246,7 +258,7 @@ def _consistent(lut: Lut, mapping: dict[str, Any], levels: dict[str, Any], facto
 
 
 def _free(group: h5py.Group) -> dict[str, Any]:
-    return {key: group.attrs[key] for key in group.attrs}
+    return {key: schema.attribute(group, key) for key in group.attrs}
 
 
 def digest(file: h5py.File) -> str:
@@ -254,7 +266,7 @@ def digest(file: h5py.File) -> str:
     result = hashlib.sha256()
 
     def add(name: str, item: h5py.HLObject) -> None:
-        attributes = {key: _plain(item.attrs[key]) for key in sorted(item.attrs) if key not in schema.BOOKKEEPING}
+        attributes = {key: schema.attribute(item, key) for key in sorted(item.attrs) if key not in schema.BOOKKEEPING}
         attributes.pop("content_sha256", None)
         result.update(json.dumps([name, attributes], sort_keys=True).encode())
         if isinstance(item, h5py.Dataset):
@@ -267,11 +279,3 @@ def digest(file: h5py.File) -> str:
     for name in sorted(names):
         add(name, file[name])
     return result.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        value = value.decode()
-    return value if isinstance(value, (str, int, float, list)) else str(value)

@@ -88,7 +88,7 @@ def test_h5py_alone_reads_a_table_with_its_axes_attached(tmp_path: Path) -> None
         current = file["entry/lut/current"]
         assert current.dims[0][0].name.endswith("state")
         assert current.dims[1][0].name.endswith("voltage")
-        assert current.attrs["units"] == "A"
+        assert current.attrs["units"].decode() == "A"
 
 
 @pytest.fixture
