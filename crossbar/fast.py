@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -208,7 +209,7 @@ class _Packing:
         a: Array = values.numpy().reshape(-1, self.m, self.n, *rank)
         a = self._columns(self._rows(a, 1), 2)
         pad = [(0, 0), (self.missing, 0)] + [(0, 0)] * (a.ndim - 2)
-        a = np.pad(a, pad, constant_values=fill)
+        a = _padded(a, pad, constant_values=fill)
         return np.swapaxes(a.reshape(-1, self.blocks, self.rows, *a.shape[2:]), 2, 3).ravel()
 
     def lines(self, circuit: Circuit) -> tuple[Array, Array, Array, Array]:
@@ -217,11 +218,11 @@ class _Packing:
         word = self._rows(self._columns(_oriented(word_line, from_end=self.flip_columns), 1), 0)
         bit = self._columns(self._rows(_oriented(bit_line, from_end=not self.flip_rows), 1), 0)
         if word.shape[0] > 1:
-            word = np.pad(word, ((self.missing, 0), (0, 0))).reshape(self.blocks, self.rows, self.n)
+            word = _padded(word, ((self.missing, 0), (0, 0))).reshape(self.blocks, self.rows, self.n)
             word = np.repeat(np.swapaxes(word, 1, 2), self.lanes, axis=2)
         else:
             word = np.repeat(word[..., None], self.rows * self.lanes, axis=2)
-        bit = np.pad(np.broadcast_to(bit, (self.n, self.m)), ((0, 0), (self.missing, 0)))
+        bit = _padded(np.array(np.broadcast_to(bit, (self.n, self.m))), ((0, 0), (self.missing, 0)))
         bit = bit.reshape(self.n, self.blocks, self.rows).transpose(1, 0, 2)
         wide = np.ascontiguousarray(word).ravel(), np.ascontiguousarray(bit).ravel()
         return wide[0].astype(np.float32), wide[1].astype(np.float32), *wide
@@ -229,13 +230,15 @@ class _Packing:
     def _vectors(self, v: Tensor) -> Array:
         """[*tiles or 1, b, lines] as [tiles, groups, lanes, lines], with zeros for missing vectors."""
         v = v.detach().to(torch.float64).expand(*self.tiles, self.b, v.shape[-1])
-        a = np.pad(v.numpy().reshape(-1, self.b, v.shape[-1]), ((0, 0), (0, self.groups * self.lanes - self.b), (0, 0)))
+        a = _padded(
+            v.numpy().reshape(-1, self.b, v.shape[-1]), ((0, 0), (0, self.groups * self.lanes - self.b), (0, 0))
+        )
         return a.reshape(-1, self.groups, self.lanes, a.shape[-1])
 
     def inputs(self, v_wl: Tensor, v_bl: Tensor | None) -> tuple[Array, Array]:
         """Word-line voltages [tiles, groups, blocks * rows * lanes], bit-line voltages [tiles, groups, n * lanes]."""
         drive = self._rows(self._vectors(v_wl), 3)
-        drive = np.pad(drive, ((0, 0), (0, 0), (0, 0), (self.missing, 0))).swapaxes(2, 3)
+        drive = _padded(drive, ((0, 0), (0, 0), (0, 0), (self.missing, 0))).swapaxes(2, 3)
         drive = np.ascontiguousarray(drive).reshape(*drive.shape[:2], -1)
         if v_bl is None:
             return drive, np.zeros((*drive.shape[:2], self.n * self.lanes))
@@ -253,6 +256,11 @@ class _Packing:
         a = a.reshape(-1, self.groups * self.lanes, self.blocks * self.rows, self.n)[:, : self.b, self.missing :]
         a = np.ascontiguousarray(self._columns(self._rows(a, 2), 3))
         return torch.from_numpy(a).reshape(*self.tiles, self.b, self.m, self.n)
+
+
+def _padded(a: Array, widths: Sequence[tuple[int, int]], constant_values: float = 0.0) -> Array:
+    """`np.pad` that costs nothing where there is nothing to add."""
+    return np.pad(a, widths, constant_values=constant_values) if any(map(sum, widths)) else a
 
 
 def _oriented(line: Line, *, from_end: bool) -> Array:

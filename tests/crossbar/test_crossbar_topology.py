@@ -61,7 +61,7 @@ def compare(wires: dict[str, Any], bias: Bias | None = None) -> None:
         solution = solve(cells, bias, made(wires), rtol=TIGHT)
         scale = np.abs(current(v_cell)).sum(axis=0).max()
         np.testing.assert_allclose(solution.i_out, i_out, rtol=0, atol=EXACT * scale)
-        np.testing.assert_allclose(solution.v_cell, v_cell, rtol=0, atol=EXACT * np.abs(bias.v_wl).max())
+        np.testing.assert_allclose(solution.v_cell, v_cell, rtol=0, atol=EXACT * bias.v_wl.abs().max().item())
 
 
 @pytest.mark.parametrize("ends", ENDS.values(), ids=ENDS.keys())
