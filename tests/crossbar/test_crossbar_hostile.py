@@ -110,7 +110,7 @@ def test_random_arrays_obey_the_laws_or_are_errors() -> None:
 
 @pytest.mark.slow
 def test_thousands_of_random_arrays_obey_the_laws_or_are_errors() -> None:
-    assert survey(seed=1, stacks=260) <= 26  # 5200 arrays; most errors are arrays whose every current is zero
+    assert survey(seed=1, stacks=260) <= 8  # 5200 arrays; most errors are arrays whose every current is zero
 
 
 def solved(g: Array, b: float, v: Array, wires: Wires) -> None:
