@@ -64,6 +64,9 @@ def simulate(
     return Trace(t=_like(drive.t, x), v=v, i=i, x=x, meta={k: value for k, value in meta.items() if value is not None})
 
 
+BLOCK = 1024
+"""Devices that are simulated at once, where no gradient is asked for."""
+
 _AnyModel = TypeVar("_AnyModel", bound=Model)
 
 
@@ -80,7 +83,7 @@ def _solve(
 ) -> tuple[Value, Value, Value]:
     """State, device voltage and current."""
     if isinstance(model, SeparableModel) and circuit.trivial:
-        x, i = trajectory(model, t, source, x0)
+        x, i = _by_blocks(model, t, source, x0)
         return x, _like(source, x), i
     wide = _with_time_axis(model)
     values = [*model._leaves(), x0, circuit.series_resistance, circuit.limit]
@@ -91,6 +94,30 @@ def _solve(
         return x, v, wide.current(v, x)
     x, v = implicit.trajectory(model, t, source, x0, circuit, tolerance)
     return x, v, np.asarray(wide.current(v, x))
+
+
+def _by_blocks(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:
+    """`trajectory`, a large batch in blocks of rows, so that the memory it works in does not grow with it."""
+    leaves = [*model._leaves(), x0]
+    count = max(int(np.shape(value)[0]) if np.ndim(value) else 1 for value in [*leaves, v[..., 0]])
+    if count <= BLOCK or any(is_tensor(value) and value.requires_grad for value in leaves):
+        return trajectory(model, t, v, x0)
+
+    def rows(value: Value, at: slice) -> Value:
+        return value[at] if np.ndim(value) and np.shape(value)[0] > 1 else value
+
+    parts = []
+    for start in range(0, count, BLOCK):
+        at = slice(start, start + BLOCK)
+        window = model.window.bind(**{name: rows(value, at) for name, value in model.window.values().items()})
+        block = model.bind(window=window, **{name: rows(value, at) for name, value in model.values().items()})
+        x, i = trajectory(block, t, v[at] if v.ndim > 1 and v.shape[0] > 1 else v, rows(x0, at))
+        parts.append((x + 0.0 * i, i))
+    if is_tensor(parts[0][0]):
+        import torch
+
+        return torch.cat([x for x, _ in parts]), torch.cat([i for _, i in parts])
+    return np.concatenate([x for x, _ in parts]), np.concatenate([i for _, i in parts])
 
 
 def trajectory(model: Model, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
 
@@ -157,6 +158,22 @@ def test_published_widths_enter_as_ratios() -> None:
 
 def test_linear_drift_rate_constant_from_mobility() -> None:
     assert parameter_set("strukov_2008_team").k == pytest.approx(1e-14 * 100 / 1e-16, rel=EXACT)
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_a_large_batch_is_simulated_in_blocks_and_looks_the_same(
+    tensors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    k, x0 = np.linspace(10, 50, 23), np.linspace(0, 1, 23)
+    drive = Drive(np.linspace(0, 1, 50), np.sin(np.linspace(0, 6, 50)) * np.linspace(0.5, 1.5, 23)[:, None])
+    if tensors:
+        k, x0 = torch.tensor(k), torch.tensor(x0)
+    device = vteam(k_on=k, window=Biolek(p=k / k))
+    whole = simulate(device, drive, x0=x0)
+    monkeypatch.setattr("devicelab.simulation.BLOCK", 5)
+    blocks = simulate(device, drive, x0=x0)
+    np.testing.assert_array_equal(np.asarray(blocks.x), np.asarray(whole.x))
+    np.testing.assert_array_equal(np.asarray(blocks.i), np.asarray(whole.i))
 
 
 @pytest.mark.parametrize("x0", [-0.1, 1.1, float("nan"), [0.2, 1.5]])
