@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": "Check the installation: versions, ngspice, CUDA, foreign files.",
     "simulate": "Simulate a device under a sine, a triangle or pulses.",
     "spice": "Emit a device as an ngspice sub-circuit, run it, compare.",
+    "characterize": "Numbers and statistics of measured cycles.",
     "fit": "Fit a model to measured traces.",
     "plot": "Plot hysteresis loops from instrument files.",
     "lut": "Make and inspect lookup tables.",

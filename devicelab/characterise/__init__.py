@@ -1,5 +1,8 @@
 """From traces to the numbers that a paper reports: cycles, statistics, mechanisms."""
 
+from .conduction import CAVEAT as CAVEAT
+from .conduction import MechanismFit as MechanismFit
+from .conduction import mechanisms as mechanisms
 from .cycle import Cycle as Cycle
 from .cycle import characterise as characterise
 from .distributions import fit_distribution as fit_distribution

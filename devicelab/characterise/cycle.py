@@ -83,7 +83,7 @@ def characterise(trace: Trace, *, v_read: float | None = None, threshold: float 
         numbers |= _power(trace, part, numbers.get(f"v_{part.kind}.threshold"))
     numbers |= _resistances(trace, parts, keep, _read_voltage(parts, trace, v_read), floor.value)
     numbers |= _whole(trace, parts, limits, floor.value)
-    bound = series_resistance(trace, parts, keep)
+    bound = series_resistance(trace, [part for part in parts if part.kind != "none"], keep)
     if bound is not None:
         numbers["r_series_max"] = bound
     meta = {key: trace.meta[key] for key in KEPT if key in trace.meta}
@@ -168,11 +168,11 @@ def _resistances(
                 break
     if {"r_on", "r_off"} <= set(found):
         on, off = found["r_on"], found["r_off"]
-        known = None not in (on.low, on.high, off.low, off.high)
-        ends = (off.low / on.high, off.high / on.low) if known else (None, None)  # type: ignore[operator]
         words = f"R_off / R_on, both at {v_read:.3g} V"
+        low = off.low / on.high if off.low is not None and on.high is not None else None
+        high = off.high / on.low if off.high is not None and on.low is not None else None
         censored = on.censored or off.censored
-        found["ratio"] = Number(off.value / on.value, "1", words, *ends, "95 % ends of both", censored)
+        found["ratio"] = Number(off.value / on.value, "1", words, low, high, "95 % ends of both", censored)
     return found
 
 

@@ -91,7 +91,9 @@ class Study:
             ParameterError: If no cycle has it or fewer than 3 do.
         """
         values = self.values(name)
-        first = next(cycle[name] for cycle in self.cycles if name in cycle)
+        if values.size < 3:
+            raise ParameterError(f"too few cycles have {name}", got=values.size, allowed="at least 3")
+        first = next(cycle[name] for cycle in self._with(name, False))
         several = values.size >= MIN_SAMPLES and np.ptp(values) > 1e-12 * np.abs(values).max()
         devices = {key: found for key, found in self.groups(name).items() if len(found) >= 2}
         named = any("device" in cycle.meta for cycle in self.cycles)
@@ -166,19 +168,22 @@ def study(traces: Iterable[Trace], *, v_read: float | None = None, threshold: fl
 
 
 def tell_forming(cycles: Sequence[Cycle]) -> list[Cycle]:
-    """The cycles, with `forming` set on those that formed the device.
+    """The cycles, with `forming` set on those that formed their device.
 
-    Forming is a set that needed more than 1.5 times the median |V_set| of the others, out of a state that resisted
-    more than 10 times the median R_off of the others; or one whose instrument test or file says so.
+    Forming is a set that needed more than 1.5 times the median |V_set| of the other cycles of the device, out of a
+    state that resisted more than 10 times their median R_off; or one whose instrument test or file says so.
     """
     v = np.array([abs(cycle.value("v_set.threshold")) for cycle in cycles])
     r = np.array([cycle.value("r_off") for cycle in cycles])
+    device = np.array([str(cycle.meta.get("device", "")) for cycle in cycles])
     marked = []
     for k, cycle in enumerate(cycles):
-        others = np.arange(len(cycles)) != k
-        usual_v = float(np.nanmedian(v[others])) if np.isfinite(v[others]).any() else np.inf
-        usual_r = float(np.nanmedian(r[others])) if np.isfinite(r[others]).any() else np.inf
-        found = bool(v[k] > FORMING_VOLTAGE * usual_v and r[k] > FORMING_RESISTANCE * usual_r)
+        others = (np.arange(len(cycles)) != k) & (device == device[k]) & np.isfinite(v)
+        found = False
+        if others.any() and np.isfinite(r[others]).any():
+            found = bool(
+                v[k] > FORMING_VOLTAGE * np.median(v[others]) and r[k] > FORMING_RESISTANCE * np.nanmedian(r[others])
+            )
         said = "forming" in f"{cycle.meta.get('test', '')} {cycle.meta.get('file', '')}".lower()
         marked.append(replace(cycle, forming=found or said))
     return marked

@@ -97,13 +97,20 @@ def _on_grid(v: Array, i: Array, grid: Array) -> Array:
 
 
 def split_cycles(trace: Trace) -> list[Trace]:
-    """A trace with several cycles as one trace a cycle; a cycle ends where the first polarity comes again."""
+    """A trace with several cycles as one trace a cycle; a cycle ends where the first polarity comes again.
+
+    An excursion that begins or ends away from zero is half of one (a period of a sine cut at its crest): it begins no
+    cycle of its own.
+    """
     parts = excursions(trace)
-    if len(parts) < 2:
+    limit = SMALL * float(np.abs(trace.v).max())
+    whole = [p for p in parts if abs(trace.v[p.start]) <= limit and abs(trace.v[p.stop - 1]) <= limit]
+    if not whole:
         return [trace]
-    first = parts[0].sign
-    starts = [p.start for p, before in zip(parts[1:], parts, strict=False) if p.sign == first != before.sign]
-    if all(p.sign == first for p in parts):
-        starts = [p.start for p in parts[1:]]
+    same = [p for p in whole if p.sign == whole[0].sign]
+    if len(same) < 2:
+        return [trace]
+    alone = len(same) == len(whole)
+    starts = [p.start for before, p in pairwise(whole) if p.sign == whole[0].sign and (alone or before.sign != p.sign)]
     edges = pairwise([0, *starts, len(trace)])
     return [trace.window(a, b).with_meta(cycle_in_trace=k) for k, (a, b) in enumerate(edges)]

@@ -1,0 +1,165 @@
+"""A study as a table for the terminal and as plain data for machines."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ParameterError
+from ..trace import Trace
+from .conduction import CAVEAT, MechanismFit, mechanisms
+from .distributions import DistributionFit
+from .instrument import free, noise_floor
+from .number import engineering
+from .study import Study, Summary
+from .sweeps import excursions
+
+HEADINGS = ("number", "n", "median", "95 % interval", "sd", "CV", "distribution", "method")
+ABOVE_NOISE = 5.0
+Array = NDArray[np.float64]
+Laws = dict[str, list[MechanismFit]]
+
+
+def branches(traces: Sequence[Trace]) -> dict[str, tuple[Array, Array]]:
+    """Voltage [V] and current [A] of the branches that are the device's own, by name.
+
+    Of the first trace that has both a set and a reset, or else of the first; on the way back only: on the way out the
+    device changes under the measurement. Samples that a compliance limit holds, or below five times the noise, are
+    left out.
+    """
+    ranked = sorted(traces, key=lambda trace: -len({part.kind for part in excursions(trace)} - {"none"}))
+    found: dict[str, tuple[Array, Array]] = {}
+    for trace in ranked[:1]:
+        keep = free(trace) & (np.abs(trace.i) > ABOVE_NOISE * noise_floor(trace).value)
+        for part in excursions(trace):
+            if part.kind == "none":
+                continue
+            state = "low" if part.kind == "set" else "high"
+            side = "positive" if part.sign > 0 else "negative"
+            chosen = np.arange(part.peak, part.stop)[keep[part.back]]
+            chosen = chosen[np.abs(trace.v[chosen]) > 0.05 * abs(trace.v[part.peak])]
+            found[f"{state} resistance, {side} voltage, way back"] = (trace.v[chosen], trace.i[chosen])
+    return found
+
+
+def conduction_of(traces: Sequence[Trace], *, thickness: float | None = None, temperature: float = 300.0) -> Laws:
+    """Mechanisms of each of the `branches`, the best first; a branch with too few samples is left out."""
+    found: Laws = {}
+    for name, (v, i) in branches(traces).items():
+        with contextlib.suppress(ParameterError):
+            found[name] = mechanisms(v, i, thickness=thickness, temperature=temperature)
+    return found
+
+
+def summary_row(summary: Summary) -> dict[str, str]:
+    """One row of the table."""
+    middle, unit = summary.spread.median, summary.unit
+    low, high = middle.low or 0.0, middle.high or 0.0
+    best = summary.fits[0] if summary.fits else None
+    shape = "" if best is None else f"{best.family} (p = {best.p_value:.2g})"
+    left = f"; {summary.censored} bounds left out" if summary.censored else ""
+    ends = f"{engineering(low, unit)} to {engineering(high, unit)}"
+    cells = (
+        summary.name, str(summary.spread.n), engineering(middle.value, unit), ends,
+        engineering(summary.spread.sd.value, unit), f"{100 * summary.spread.cv.value:.3g} %", shape,
+        summary.method + left,
+    )  # fmt: skip
+    return dict(zip(HEADINGS, cells, strict=True))
+
+
+def table(study: Study, laws: Laws) -> str:
+    """The study for a terminal: what was read, the numbers, memory, devices, conduction."""
+    lines = [headline(study), ""]
+    summaries = study.summaries()
+    rows = [summary_row(summary) for summary in summaries]
+    if not rows:
+        lines += [f"{name}: {number}  [{number.method}]" for cycle in study.cycles for name, number in cycle.items()]
+    else:
+        widths = [
+            max(len(row[head]) for row in [*rows, dict(zip(HEADINGS, HEADINGS, strict=True))]) for head in HEADINGS
+        ]
+        lines.append("  ".join(head.ljust(width) for head, width in zip(HEADINGS, widths, strict=True)).rstrip())
+        lines += ["  ".join(row[h].ljust(w) for h, w in zip(HEADINGS, widths, strict=True)).rstrip() for row in rows]
+        lines += ["", "median with its interval: 95 %, bootstrap; p: Anderson-Darling, parametric bootstrap"]
+    lines += remarks(summaries)
+    for branch, fits in laws.items():
+        lines += ["", f"conduction, {branch}"]
+        lines += [f"  {fit.name:25s} dAICc {fit.delta:7.1f}  rms {fit.rms:.3g}  {fit.verdict}" for fit in fits[:4]]
+    return "\n".join([*lines, *(["", CAVEAT] if laws else [])])
+
+
+def headline(study: Study) -> str:
+    """What was characterised, in a sentence."""
+    formed = sum(cycle.forming for cycle in study.cycles)
+    sign = {1: "positive voltage sets", -1: "negative voltage sets", 0: "polarity not told"}[study.polarity()]
+    held = float(np.mean([cycle.held for cycle in study.cycles]))
+    limited = f"{100 * held:.3g} % of samples held by compliance"
+    return f"{len(study.cycles)} cycles, {formed} of them forming; {sign}; {limited}"
+
+
+def remarks(summaries: Sequence[Summary]) -> list[str]:
+    """What stands out: memory over cycles, devices that differ."""
+    lines = []
+    told = [summary for summary in summaries if summary.memory is not None and summary.memory.correlated]
+    if told:
+        listed = ", ".join(f"{s.name} (p = {s.memory.p_value:.2g})" for s in told if s.memory is not None)
+        lines.append(f"cycles are not independent (Ljung-Box): {listed}")
+    lines += [
+        f"{s.name}: device to device {s.components.d2d}, cycle to cycle {s.components.c2c}, share {s.components.share}"
+        for s in summaries
+        if s.components is not None
+    ]
+    return lines
+
+
+def to_dict(study: Study, laws: Laws) -> dict[str, Any]:
+    """The study as plain data: every number with unit, method and interval."""
+    return {
+        "headline": headline(study),
+        "polarity": study.polarity(),
+        "cycles": [
+            {
+                **{key: value for key, value in cycle.meta.items()},
+                "polarity": cycle.polarity,
+                "forming": cycle.forming,
+                "held": cycle.held,
+                "numbers": {name: number.to_dict() for name, number in cycle.items()},
+            }
+            for cycle in study.cycles
+        ],
+        "summary": {summary.name: _summary(summary) for summary in study.summaries()},
+        "conduction": {branch: [vars(fit) for fit in fits] for branch, fits in laws.items()},
+        "caveat": CAVEAT,
+        "skipped": [{"file": name, "reason": reason} for name, reason in study.skipped],
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    spread, memory, parts = summary.spread, summary.memory, summary.components
+    found: dict[str, Any] = {
+        "unit": summary.unit,
+        "method": summary.method,
+        "n": spread.n,
+        "censored": summary.censored,
+        "quartiles": spread.quartiles,
+        **{name: getattr(spread, name).to_dict() for name in ("mean", "median", "sd", "cv")},
+        "distributions": [_fit(fit) for fit in summary.fits],
+    }
+    if memory is not None:
+        found["autocorrelation"] = {
+            "values": memory.values.tolist(),
+            "white_limit": memory.limit,
+            "ljung_box_p": memory.p_value,
+        }
+    if parts is not None:
+        found["components"] = {name: getattr(parts, name).to_dict() for name in ("d2d", "c2c", "share")}
+        found["components"]["p_value"] = parts.p_value
+    return found
+
+
+def _fit(fit: DistributionFit) -> dict[str, Any]:
+    return vars(fit)

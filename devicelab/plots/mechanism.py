@@ -1,0 +1,47 @@
+"""Conduction laws over one branch, each with its distance to the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..characterise.conduction import current
+from ..characterise.summary import branches, conduction_of
+from ..errors import ParameterError
+from ..trace import Trace
+from .styles import new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = ("#d95f02", "#1b9e77", "#7570b3", "#e7298a")
+
+
+def mechanism(traces: Sequence[Trace], ax: Axes | None = None, *, laws: int = 3) -> Axes:
+    """|I| over |V| on logarithmic axes for the branches of the first loop, with the best laws through each.
+
+    Args:
+        traces: Traces; the first with both a set and a reset is drawn.
+        ax: Axes, new ones unless given.
+        laws: How many laws a branch.
+    """
+    ax = new_axes(ax)
+    found = conduction_of(traces)
+    if not found:
+        raise ParameterError("no branch to fit", got=f"{len(traces)} traces", allowed="a loop above the noise")
+    samples = branches(traces)
+    for k, (name, fits) in enumerate(found.items()):
+        v, i = (np.abs(column) for column in samples[name])
+        ax.plot(v, i, "os"[k % 2], ms=2.5, color=("#1f4e79", "#666666")[k % 2], label=name)
+        grid = np.geomspace(v.min(), v.max(), 100)
+        for fit, colour in zip(fits[:laws], _COLOURS, strict=False):
+            ax.plot(grid, current(fit, grid), color=colour, lw=1, ls=("-", "--")[k % 2],
+                    label=f"{fit.name.replace('_', ' ')}, dAICc {fit.delta:.1f}")  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("|voltage| [V]")
+    ax.set_ylabel("|current| [A]")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
