@@ -21,6 +21,11 @@ from . import device_options, drive_options, say, show_json
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @click.option("--no-run", is_flag=True, help="Only emit the sub-circuit.")
 @click.option("--conformance", is_flag=True, help="Compare every model, window and drive, and print the table.")
+@click.option(
+    "--crossbar", "size", type=click.IntRange(1, 128), help="Compare an array of SIZE x SIZE devices instead."
+)
+@click.option("--line-resistance", default=1.0, show_default=True, help="Of the array's lines [ohm a segment].")
+@click.option("--v-read", default=0.2, show_default=True, help="Largest word-line voltage of the array [V].")
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON.")
 def command(
     model: Model,
@@ -31,6 +36,9 @@ def command(
     force: bool,
     no_run: bool,
     conformance: bool,
+    size: int | None,
+    line_resistance: float,
+    v_read: float,
     as_json: bool,
 ) -> None:
     """Emit a device as an ngspice sub-circuit, run it, and compare with Python at ngspice's own time points.
@@ -41,6 +49,9 @@ def command(
 
     if conformance:
         _conformance(as_json)
+        return
+    if size is not None:
+        _show(_array(model, size, line_resistance, v_read), as_json)
         return
     text = netlists.subckt(model)
     if out is not None:
@@ -61,10 +72,44 @@ def command(
         "largest difference in state": float(np.abs(spice.x - mine.x).max()),
         "largest difference in current, of full scale": float(np.abs(spice.i - mine.i).max() / np.abs(mine.i).max()),
     }
+    _show(result, as_json)
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(result)
     else:
         click.echo("\n".join(f"{name:<46} {value:.3g}" for name, value in result.items()))
+
+
+def _array(model: Model, size: int, line_resistance: float, v_read: float) -> dict[str, Any]:
+    """An array of the device at random states under random inputs, by the array engine and by ngspice's `.op`."""
+    import time
+
+    import torch
+
+    import crossbar
+    import netlists
+
+    generator = torch.Generator().manual_seed(0)
+    states = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    v_in = v_read * torch.rand(size, generator=generator, dtype=torch.float64)
+    r = line_resistance
+    cells, wires = crossbar.ModelCells(model, states), crossbar.Wires(r_wl=r, r_bl=r, r_source=r, r_sense=r)
+    start = time.perf_counter()
+    mine = crossbar.solve(cells, v_in, wires, rtol=1e-10)
+    between = time.perf_counter()
+    vectors = netlists.run(netlists.crossbar(cells, v_in, wires))
+    after = time.perf_counter()
+    theirs = torch.tensor([float(vectors[f"i(vo{j})"][0]) for j in range(size)], dtype=torch.float64)
+    return {
+        "ngspice": netlists.ngspice_version(),
+        "cells": size * size,
+        "largest difference in output current, relative": float((mine.i_out - theirs).abs().max() / theirs.abs().max()),
+        "residual of the engine": mine.residual,
+        "seconds, engine": between - start,
+        "seconds, ngspice": after - between,
+    }
 
 
 def _conformance(as_json: bool) -> None:

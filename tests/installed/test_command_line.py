@@ -114,6 +114,12 @@ def test_spice_agrees_with_python(tmp_path: Path) -> None:
     assert ".subckt" in (tmp_path / "device.subckt").read_text()
 
 
+@spice
+def test_spice_agrees_on_an_array() -> None:
+    done = run("spice", "--set", "vteam_pt_hf_ti", "--crossbar", 6, "--line-resistance", "5", "--json")
+    assert json.loads(done.stdout)["largest difference in output current, relative"] < 1e-6  # ngspice's own tolerance
+
+
 def test_fit_recovers_the_device_and_writes_it_down(measurement: Path, tmp_path: Path) -> None:
     out = tmp_path / "fit"
     arguments = ["--window", "biolek:p=1", "--resistance", "exponential", "--out", out]
