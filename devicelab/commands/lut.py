@@ -177,3 +177,57 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
             click.echo(f"content      {', '.join(found['content'])}")
     if not found["same"]:
         raise SystemExit(1)
+
+
+FORMATS = ("h5", "csv", "verilog-a", "neurosim", "aihwkit", "crosssim", "memtorch", "xbtorch", "subckt", "table2d")
+PULSED = ("aihwkit", "xbtorch")
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", "target", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--v-read", type=float, help="Read voltage [V], where the table states none.")
+@click.option("--pulse", type=float, nargs=2, help="aihwkit, xbtorch: voltages of the SET and the RESET pulse [V].")
+@click.option("--width", type=float, help="aihwkit, xbtorch: width of the pulses [s].")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+def convert(
+    file: Path,
+    out: Path,
+    target: str,
+    v_read: float | None,
+    pulse: tuple[float, float] | None,
+    width: float | None,
+    force: bool,
+) -> None:
+    """Write a table for another tool, or a .csv, .tbl or .va as a table again.
+
+    Example: devicelab lut convert device.h5 device.va --to verilog-a
+    """
+    from ..lut.convert import convert as write
+    from ..lut.convert import open_table
+
+    table = open_table(file, v_read)
+    options: dict[str, Any] = {}
+    if target in PULSED and (pulse is not None or width is not None):
+        if pulse is None or width is None:
+            raise click.UsageError("--pulse and --width go together")
+        options = {"v_pulse": tuple(pulse), "width": width}
+    elif target == "xbtorch":
+        raise click.UsageError("xbtorch needs --pulse and --width")
+    if target in ("subckt", "table2d"):
+        _ngspice(table, out, target, force)
+    else:
+        write(table, out, target, force=force, **options)
+    say(f"wrote {out} ({target})")
+
+
+def _ngspice(table: Lut, out: Path, target: str, force: bool) -> None:
+    from netlists import lut as spice
+
+    from ..files import write_text
+
+    if target == "subckt":
+        write_text(out, spice.subckt(table), force=force)
+    else:
+        write_text(out, spice.table2d(table, out.with_suffix(".table"), force=force), force=force)
