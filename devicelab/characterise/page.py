@@ -74,7 +74,12 @@ def _figures(report: Report, study: Study, traces: Sequence[Trace]) -> None:
         unit = study.summary(name).unit
         figure = plots.cdf({name: study.values(name)}, label=f"{name} [{unit}]")
         report.figure(figure, f"cdf_{name.replace('.', '_')}", f"Cumulative distribution of {name}.")
-    resistances: dict[str, Any] = {name: study.values(name) for name in ("r_on", "r_off") if name in drawn}
+    rows = [cycle for cycle in study.cycles if not cycle.forming]
+    resistances: dict[str, Any] = {
+        name: [c.value(name) if name in c and not c[name].censored else np.nan for c in rows]
+        for name in ("r_on", "r_off")
+        if name in drawn
+    }
     if resistances:
         report.section("Over cycles")
         report.figure(plots.endurance(resistances), "endurance", "Resistances over the cycle.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from . import choose, read_files, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..characterise import Cycle
 
 KINDS = ("loops", "band", "cdf", "box", "endurance", "correlation", "mechanisms")
 
@@ -113,7 +114,17 @@ def _of_kind(kind: str, traces: list[Trace], numbers: tuple[str, ...], size: tup
     if not samples:
         raise ParameterError(f"no numbers for {kind}", got="none of the usual", allowed=", ".join(found.names()))
     unit = next(cycle[chosen[0]].unit for cycle in found.cycles if chosen[0] in cycle)
-    label = f"{chosen[0] if len(chosen) == 1 else chosen[0].partition('.')[0]} [{unit}]"
-    draw: Callable[..., Any] = {"cdf": plots.cdf, "box": plots.box, "endurance": plots.endurance}[kind]
-    draw(samples, ax, label=label)
+    shared = chosen[0] if len(chosen) == 1 else chosen[0].partition(".")[0]
+    label = f"{shared} [{unit}]" if kind != "endurance" or unit != "ohm" else "resistance [ohm]"
+    if kind == "endurance":
+        rows = [cycle for cycle in found.cycles if not cycle.forming]
+        plots.endurance({name: [_seen(cycle, name) for cycle in rows] for name in chosen}, ax, label=label)
+    elif kind == "cdf":
+        plots.cdf(samples, ax, label=label)
+    else:
+        plots.box(samples, ax, label=label)
     return figure
+
+
+def _seen(cycle: Cycle, name: str) -> float:
+    return float("nan") if name not in cycle or cycle[name].censored else cycle[name].value
