@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/devicelab demo
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest -m "slow or not slow"
