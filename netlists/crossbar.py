@@ -27,7 +27,10 @@ def crossbar(cells: Any, v_in: Any, wires: Any) -> str:
 
     Args:
         cells: Cells [m, n] as the `crossbar` package makes them; read by attribute: `g` [S] (linear), `g` and `b`
-            [1/V] (g sinh(b v) / b), `model` and `x`, or `nodes`, `pieces` and `amplitudes()` (a table).
+            [1/V] (g sinh(b v) / b), `model` and `x`, or `nodes`, `pieces` and `amplitudes()` (a table). Cells made
+            of cells: `cells` and `element`, in series (the node between them is `x{i}_{j}`), or `cells`, `broken`
+            and `g` (broken cells are resistors). An element has `overdrive`, `k`, `slope`, `r_off` (a transistor)
+            or `i_0`, `v_0` (a selector).
         v_in: Word-line voltages [V], [m]; or an object with `v_wl`, `v_bl`, `floating_wl`, `floating_bl`.
         wires: Object with `r_wl`, `r_bl`, `r_source`, `r_sense`, `r_source_right`, `r_sense_top` [ohm]; None: no lines.
 
@@ -36,7 +39,7 @@ def crossbar(cells: Any, v_in: Any, wires: Any) -> str:
 
     Raises:
         ShapeError: If cells or voltages are not those of one array.
-        ParameterError: If the kind of cell is unknown.
+        ParameterError: If the kind of cell, or of the element in series with it, is unknown.
     """
     shape = tuple(cells.shape)
     if len(shape) != 2:
@@ -121,8 +124,12 @@ def _resistors(prefix: str, segments: Array, names: list[str]) -> Iterator[str]:
 Element = Callable[[int, int, str, str], str]
 
 
-def _cells(cells: Any) -> tuple[list[str], Element]:
+def _cells(cells: Any, depth: int = 0) -> tuple[list[str], Element]:
     """Definitions that come first, and the element of the cell (i, j) between two nodes."""
+    if hasattr(cells, "element"):
+        return _series(cells, depth)
+    if hasattr(cells, "broken"):
+        return _faulty(cells, depth)
     if hasattr(cells, "b"):
         return _sinh(_numpy(cells.g), _numpy(cells.b))
     if hasattr(cells, "g"):
@@ -136,6 +143,47 @@ def _cells(cells: Any) -> tuple[list[str], Element]:
         got=type(cells).__name__,
         allowed="cells with g, with g and b, with x and a devicelab model, or with a low-rank table",
     )
+
+
+def _series(cells: Any, depth: int) -> tuple[list[str], Element]:
+    """The memory cell from the word line to an inner node, the element from there to the bit line."""
+    functions, cell = _cells(cells.cells, depth + 1)
+    definitions, law = _law(cells.element, tuple(cells.shape), depth)
+    tag = depth or ""
+
+    def element(i: int, j: int, p: str, q: str) -> str:
+        middle = f"x{tag}{'_' if depth else ''}{i}_{j}"
+        return f"{cell(i, j, p, middle)}\nbe{tag}_{i}_{j} {middle} {q} i={law(i, j, f'v({middle},{q})')}"
+
+    return [*functions, *definitions], element
+
+
+def _law(element: Any, shape: tuple[int, int], depth: int) -> tuple[list[str], Callable[[int, int, str], str]]:
+    """Definitions, and the current of a series element at the cell (i, j) as a function of the voltage across it."""
+    if hasattr(element, "overdrive"):
+        overdrive = np.broadcast_to(_numpy(element.overdrive), shape)
+        k, slope, leak = (f"({float(a)!r})" for a in (element.k, element.slope, 1 / element.r_off))
+        channel = f"(u<w?(w-u/2)*u:w*w/2)*{k}*(1+{slope}*u)"
+        functions = [
+            f".func channel{depth}(u,w) {{{channel}}}",
+            f".func access{depth}(v,w) {{(v<0?-channel{depth}(-v,w):channel{depth}(v,w))+v*{leak}}}",
+        ]
+        return functions, lambda i, j, v: f"access{depth}({v},{float(overdrive[i, j])!r})"
+    if hasattr(element, "i_0"):
+        i_0, v_0 = float(element.i_0), float(element.v_0)
+        return [], lambda i, j, v: f"({i_0!r})*sinh({v}/({v_0!r}))"
+    raise ParameterError(
+        "no netlist for this kind of series element",
+        got=type(element).__name__,
+        allowed="elements with overdrive, k, slope, r_off (a transistor), or with i_0, v_0 (a selector)",
+    )
+
+
+def _faulty(cells: Any, depth: int) -> tuple[list[str], Element]:
+    """Broken cells are resistors, or nothing; the others are what they were."""
+    functions, sound = _cells(cells.cells, depth + 1)
+    broken, resistor = _numpy(cells.broken).astype(bool), _ohmic(_numpy(cells.g))[1]
+    return functions, lambda i, j, p, q: resistor(i, j, p, q) if broken[i, j] else sound(i, j, p, q)
 
 
 def _ohmic(g: Array) -> tuple[list[str], Element]:
