@@ -188,7 +188,7 @@ class Wear:
         stable: Resistance at the end [ohm].
         t_th: Temperature above which it gets worse [K].
 
-    Source: Lammie, Rahimi Azghadi, Ielmini, Semicond. Sci. Technol. 36, 065003 (2021), doi:10.1088/1361-6641/abf29d.
+    Source: Lammie, Rahimi Azghadi, Ielmini, Semicond. Sci. Technol. (2021).
     """
 
     p0: float

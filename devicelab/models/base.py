@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 from ..coordinates import GAUSS_5, Coordinate, Table
 from ..errors import ParameterError
-from ..ops import Ops, Value, is_tensor, ops_for
+from ..ops import NUMPY, Ops, Value, is_tensor, ops_for
 from ..parameters import Parametrised
 from ..windows import NoWindow, Window
 
@@ -111,11 +112,35 @@ class SeparableModel(Model):
 
     def _coordinate(self, direction: int, ops: Ops) -> Coordinate:
         """The integral of dx / profile; to be overridden where the profile is not the window alone."""
-        return self.window._coordinate(ops) or self._table(direction, ops)
+        known = self.window._coordinate(ops)
+        if known is not None:
+            return known
+        return _window_table(self.window, direction) if ops is NUMPY else self._table(direction, ops)
 
     def _table(self, direction: int, ops: Ops) -> Coordinate:
-        like = next((value for value in self._leaves() if is_tensor(value)), None)
+        leaves = self._leaves()
+        if all(type(value) in (int, float) for value in leaves):
+            return _table_of(self, direction)
+        like = next((value for value in leaves if is_tensor(value)), None)
         return Table(lambda x: self._profile(x, direction, ops), like)
+
+
+@lru_cache(maxsize=64)
+def _table_of(model: SeparableModel, direction: int) -> Table:
+    """The table of a model whose parameters are plain numbers, kept for the next simulation."""
+    return Table(lambda x: model._profile(x, direction, NUMPY), None)
+
+
+def _window_table(window: Window, direction: int) -> Table:
+    """The table of a window by itself; kept where its parameters are plain numbers."""
+    if all(type(value) in (int, float) for value in window.values().values()):
+        return _plain_window_table(window, direction)
+    return Table(window.up if direction > 0 else window.down, None)
+
+
+@lru_cache(maxsize=64)
+def _plain_window_table(window: Window, direction: int) -> Table:
+    return Table(window.up if direction > 0 else window.down, None)
 
 
 def check_order(owner: str, low_name: str, low: Value, high_name: str, high: Value, unit: str) -> None:

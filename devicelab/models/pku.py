@@ -28,7 +28,7 @@ class PKU(Model):
     resistance rho (l0 - g) / (pi w^2 / 4), 300 ohm at most, is left to `series_resistance`.
 
     Source: Huang, Kang et al., after the model RRAM v2.0 beta of Li, Jiang, Guan, Yu, Huang and Gao,
-    doi:10.1109/LED.2013.2293354, doi:10.4231/D37H1DN48.
+    doi:10.4231/D37H1DN48.
     """
 
     name: ClassVar[str] = "pku"

@@ -93,7 +93,7 @@ class YakopcicTwoBranch(YakopcicMotion):
 
     x = 1 is the low resistance; v > 0 SETs. The device conducts at x = 0 too.
 
-    Source: Yakopcic et al., IEEE Trans. Comput.-Aided Des. 39, 1084 (2020), doi:10.1109/TCAD.2019.2912946.
+    Source: Yakopcic et al., IEEE Trans. Comput.-Aided Des. 39, 1084 (2020).
     """
 
     name: ClassVar[str] = "yakopcic_two_branch"
