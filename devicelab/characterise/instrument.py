@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 PLATEAU_WIDTH = 0.03
 PLATEAU_SAMPLES = 0.03
 PLATEAU_SPAN = 0.1
+PLATEAU_FLAT = 0.006
 _GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
 
 
@@ -43,7 +44,8 @@ def plateaus(trace: Trace) -> list[Plateau]:
 
     The limit in `trace.meta["compliance"]` [A] is used where samples reach it. Otherwise a plateau is the current,
     3 % wide, that holds the most samples above half of the largest, if an unbroken run of at least 3 % of the trace
-    stays there while the voltage moves by at least a tenth of its largest value.
+    stays there while the voltage moves by at least a tenth of its largest value and scatters by less than 0.6 % (a
+    current that bends over gently fills the 3 % evenly, and scatters by 0.9 %).
     """
     found = []
     for sign in (1, -1):
@@ -71,7 +73,11 @@ def _densest(i: Array, v: Array) -> NDArray[np.bool_]:
     runs = [slice(a, b) for a, b in edges.reshape(-1, 2).tolist()]
     enough = max(4, PLATEAU_SAMPLES * i.size)
     span = PLATEAU_SPAN * float(np.abs(v).max())
-    long = [run for run in runs if run.stop - run.start >= enough and np.ptp(v[run]) > span]
+    long = [
+        run
+        for run in runs
+        if run.stop - run.start >= enough and np.ptp(v[run]) > span and np.std(i[run]) < PLATEAU_FLAT * low
+    ]
     return held if long else none
 
 

@@ -16,7 +16,7 @@ from ..trace import Trace
 from .conduction import CAVEAT
 from .distributions import MIN_SAMPLES
 from .study import Study
-from .summary import Laws, headline, remarks, summary_row
+from .summary import Laws, headline, poor, remarks, summary_row
 
 SHOWN = ("v_set.threshold", "v_reset.max_current", "r_on", "r_off", "ratio", "area")
 CORRELATED = ("v_set.threshold", "v_reset.max_current", "r_on", "r_off", "area", "power_set", "energy_reset")
@@ -49,6 +49,8 @@ def write_page(
                     for f in fits
                 ]
             )
+            for line in poor(fits):
+                report.text(line.strip())
     return report.write()
 
 

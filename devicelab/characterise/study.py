@@ -170,8 +170,9 @@ def study(traces: Iterable[Trace], *, v_read: float | None = None, threshold: fl
 def tell_forming(cycles: Sequence[Cycle]) -> list[Cycle]:
     """The cycles, with `forming` set on those that formed their device.
 
-    Forming is a set that needed more than 1.5 times the median |V_set| of the other cycles of the device, out of a
-    state that resisted more than 10 times their median R_off; or one whose instrument test or file says so.
+    Forming is the first set of a device, where it needed more than 1.5 times the median |V_set| of the other cycles of
+    the device, out of a state that resisted more than 10 times their median R_off; or a set whose instrument test or
+    file says so.
     """
     v = np.array([abs(cycle.value("v_set.threshold")) for cycle in cycles])
     r = np.array([cycle.value("r_off") for cycle in cycles])
@@ -180,7 +181,8 @@ def tell_forming(cycles: Sequence[Cycle]) -> list[Cycle]:
     for k, cycle in enumerate(cycles):
         others = (np.arange(len(cycles)) != k) & (device == device[k]) & np.isfinite(v)
         found = False
-        if others.any() and np.isfinite(r[others]).any():
+        first = np.isfinite(v[k]) and not others[:k].any()
+        if first and others.any() and np.isfinite(r[others]).any():
             found = bool(
                 v[k] > FORMING_VOLTAGE * np.median(v[others]) and r[k] > FORMING_RESISTANCE * np.nanmedian(r[others])
             )

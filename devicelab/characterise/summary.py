@@ -20,6 +20,7 @@ from .sweeps import excursions
 
 HEADINGS = ("number", "n", "median", "95 % interval", "sd", "CV", "distribution", "method")
 ABOVE_NOISE = 5.0
+POOR = 0.2
 Array = NDArray[np.float64]
 Laws = dict[str, list[MechanismFit]]
 
@@ -89,7 +90,16 @@ def table(study: Study, laws: Laws) -> str:
     for branch, fits in laws.items():
         lines += ["", f"conduction, {branch}"]
         lines += [f"  {fit.name:25s} dAICc {fit.delta:7.1f}  rms {fit.rms:.3g}  {fit.verdict}" for fit in fits[:4]]
+        lines += poor(fits)
     return "\n".join([*lines, *(["", CAVEAT] if laws else [])])
+
+
+def poor(fits: Sequence[MechanismFit]) -> list[str]:
+    """A warning where even the best law misses the branch by more than its scatter could explain."""
+    best = fits[0]
+    if best.rms < POOR:
+        return []
+    return [f"  none of these laws describes the branch: the best is off by a factor {np.exp(best.rms):.2g}, rms"]
 
 
 def headline(study: Study) -> str:

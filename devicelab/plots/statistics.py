@@ -51,8 +51,8 @@ def cdf(samples: Mapping[str, Any], ax: Axes | None = None, *, paper: str | None
     ax.set_ylim(_scale(np.array([0.004, 0.996]), paper))
     ax.set_ylabel("cumulative probability [%]")
     ax.set_xlabel(f"|{label.partition(' [')[0]}| [{label.partition(' [')[2]}" if negative and "[" in label else label)
-    if paper != "normal" and _decades(samples) > 0.7:
-        ax.set_xscale("log")
+    if paper != "normal":
+        _log_ticks(ax, _decades(samples))
     ax.set_title(f"{paper} paper")
     ax.legend(frameon=False)
     ax.grid(color="0.9", lw=0.5)
@@ -61,6 +61,18 @@ def cdf(samples: Mapping[str, Any], ax: Axes | None = None, *, paper: str | None
 
 def _scale(probability: Any, paper: str) -> Any:
     return np.log(-np.log1p(-probability)) if paper == "weibull" else ndtri(probability)
+
+
+def _log_ticks(ax: Axes, decades: float) -> None:
+    """A logarithmic x axis with plain numbers where it spans less than one decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
+
+    ax.set_xscale("log")
+    if decades < 1.0:
+        ax.xaxis.set_major_locator(LogLocator(subs=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 4.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _decades(samples: Mapping[str, Any]) -> float:
