@@ -132,7 +132,7 @@ print(json.dumps(seen))
 """
 
 
-@pytest.mark.parametrize("kills", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_killed_writer_leaves_the_old_file_or_the_new_one(saved: Path, tmp_path: Path, kills: int) -> None:
     changed(Lut.load(saved), provenance={"seed": 2}).save(tmp_path / "new.h5")
     target = tmp_path / "target.h5"
