@@ -10,6 +10,11 @@ from .distributions import rank_distributions as rank_distributions
 from .instrument import free as free
 from .instrument import plateaus as plateaus
 from .number import Number as Number
+from .pulses import asymmetry as asymmetry
+from .pulses import pulse_response as pulse_response
+from .reading import noise_spectrum as noise_spectrum
+from .reading import retention as retention
+from .reading import telegraph_levels as telegraph_levels
 from .study import Study as Study
 from .study import Summary as Summary
 from .study import study as study
