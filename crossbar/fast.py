@@ -45,7 +45,7 @@ def kernel() -> ModuleType | None:
     """The compiled kernel, or None where numba is missing or has nowhere to keep what it compiled."""
     try:
         from . import kernel as compiled
-    except (ImportError, RuntimeError):
+    except (ImportError, OSError, RuntimeError):
         return None
     return compiled
 

@@ -8,7 +8,10 @@ does not need more. What the inner iteration needs of a cell lies together in `i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 
 from .kernel_cells import (
     INNER,
@@ -32,6 +35,7 @@ from .kernel_cells import (
     jit,
     ohmic,
     sinh,
+    sources,
     table,
 )
 from .simd import fold, larger, load, magnitude, narrow, splat, store, widen
@@ -307,7 +311,7 @@ def _group(
 
 
 @jit
-def solve_groups(
+def _solve_groups(
     kind: int,
     law: Parts,
     lines: Parts,
@@ -374,3 +378,21 @@ def solve_groups(
                 v = outer[cell * OUTER + V : cell * OUTER + V + WIDTH]
                 low, high = min(low, v.min()), max(high, v.max())
     return worst, most, low, high
+
+
+def _entry(version: str) -> Any:
+    """`_solve_groups`, kept on disk.
+
+    Numba keys its cache on the file of the function and on what it closes over, but not on what it calls from other
+    files. Hence this alone is cached, and closes over all the sources: a change of any of them compiles anew.
+    """
+
+    @njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+    def solve_groups(*args: Any) -> Any:
+        _ = version
+        return _solve_groups(*args)
+
+    return solve_groups
+
+
+solve_groups = _entry(sources())

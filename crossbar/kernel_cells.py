@@ -1,11 +1,10 @@
-"""The kernel's layout, and the laws of the cells in it.
-
-Numba keys its cache on the file of the function that is called, `kernel.py`: touch that file after a change here.
-"""
+"""The kernel's layout, and the laws of the cells in it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -27,7 +26,14 @@ Flat = Any
 Parts = Any
 """A tuple of arrays and numbers."""
 
-jit: Callable[[Callable[..., Any]], Any] = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+jit: Callable[[Callable[..., Any]], Any] = njit(nogil=True, error_model="numpy", boundscheck=False)
+"""For functions that become part of `kernel.solve_groups`, which alone is cached."""
+
+
+def sources() -> str:
+    """Hash of every source file that is compiled into the kernel."""
+    files = (Path(__file__).with_name(name) for name in ("kernel.py", "kernel_cells.py", "simd.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @jit

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -93,6 +99,73 @@ class TestKernel:
         cells = Sinh(torch.full((4, 4), 1e-6, dtype=torch.float64), 20.0)
         solution = solve(cells, torch.tensor([0.0, 10.0, 20.0, 40.0]), Wires(10.0, 10.0, 10.0, 10.0))
         assert solution.residual <= 1e-6
+
+
+@pytest.mark.skipif(fast.kernel() is None, reason="numba is not installed or has no cache folder")
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["simd.py", "kernel_cells.py", "kernel.py"])
+def test_the_kernel_on_disk_is_that_of_the_sources(file: str, tmp_path: Path) -> None:
+    """A changed law reaches the result although a compiled kernel lies beside it, whichever file it is in."""
+    for name in ("kernel.py", "kernel_cells.py", "simd.py"):
+        (tmp_path / "package").mkdir(exist_ok=True)
+        shutil.copy(Path(fast.__file__).with_name(name), tmp_path / "package" / name)
+    (tmp_path / "package" / "__init__.py").touch()
+    changes = {
+        "simd.py": ('_operator(operator.add, "fadd")', '_operator(operator.add, "fsub")'),
+        "kernel_cells.py": ("g[k + row] * v", "2.0 * g[k + row] * v"),
+        "kernel.py": ("worst, most = max(worst, residual), max(most, applications)", "worst, most = 7.0, 7"),
+    }
+    first, again = run_kernel(tmp_path), run_kernel(tmp_path)
+    assert (again.hits, again.result) == (1, first.result)
+    source = tmp_path / "package" / file
+    before, after = changes[file]
+    assert before in source.read_text()
+    source.write_text(source.read_text().replace(before, after))
+    changed = run_kernel(tmp_path)
+    assert changed.hits == 0
+    assert changed.result != first.result
+
+
+@pytest.mark.skipif(fast.kernel() is None, reason="numba is not installed or has no cache folder")
+@pytest.mark.parametrize("file", ["simd.py", "kernel_cells.py", "kernel.py"])
+def test_the_key_of_the_kernel_on_disk_covers(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crossbar import kernel, kernel_cells
+
+    (key,) = (cell.cell_contents for cell in kernel.solve_groups.py_func.__closure__)
+    assert key == kernel_cells.sources()
+    for name in ("kernel.py", "kernel_cells.py", "simd.py"):
+        shutil.copy(Path(fast.__file__).with_name(name), tmp_path / name)
+    monkeypatch.setattr(kernel_cells, "__file__", str(tmp_path / "kernel_cells.py"))
+    assert kernel_cells.sources() == key
+    (tmp_path / file).write_text((tmp_path / file).read_text() + "\n")
+    assert kernel_cells.sources() != key
+
+
+class Run(NamedTuple):
+    hits: int  # kernels found on disk
+    result: str
+
+
+def run_kernel(folder: Path) -> Run:
+    """One 4 x 2 array through the kernel of `folder`, in a process of its own."""
+    code = """
+import numpy as np
+from package import kernel as k
+flat = np.linspace(1, 2, 8)
+none = (np.zeros(2), np.zeros(1, np.int64), np.zeros((1, 1, 4)))
+word, bit = np.full(2 * k.WIDTH, 0.1), np.full(2 * k.ROWS, 0.1)
+lines = (word.astype(np.float32), bit.astype(np.float32), word, bit)
+i_out, hard = np.zeros((1, 1, 2, k.LANES)), np.zeros((1, 1), bool)
+drive, ground, v = np.ones((1, 1, k.WIDTH)), np.zeros((1, 1, 2 * k.LANES)), np.zeros((0, 1, 1, 2, k.WIDTH))
+out = k.solve_groups(k.OHMIC, (flat, flat, 0, *none), lines, drive, ground, 1e-9, 0, 1, i_out, v, hard)
+print(sum(k.solve_groups.stats.cache_hits.values()), out, i_out[0, 0, :, 0], sep="|")
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CACHE")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    hits, result = done.stdout.strip().split("|", 1)
+    return Run(int(hits), result)
 
 
 @pytest.mark.cuda
