@@ -71,7 +71,7 @@ def pulse_response(g: Any, *, low: float | None = None, high: float | None = Non
     ends = (float(np.mean(y[: max(2, y.size // 20)])), float(np.mean(y[-max(2, y.size // 20) :])))
 
     def misfit(p: Array) -> Array:
-        return (curve(p) - y) / scale_y
+        return np.asarray((curve(p) - y) / scale_y)
 
     guess = [ends[0], ends[1] - ends[0]]
     fits = [least_squares(misfit, [*guess, k], x_scale=[scale_y, scale_y, 1.0]) for k in (0.3, 3.0, 10.0)]
