@@ -103,7 +103,10 @@ def _of_kind(kind: str, traces: list[Trace], numbers: tuple[str, ...], size: tup
         (plots.loops if kind == "loops" else plots.band)(traces, ax)
         return figure
     if kind == "mechanisms":
+        from ..characterise import CAVEAT
+
         plots.mechanism(traces, ax)
+        say(CAVEAT)
         return figure
     found = study(traces)
     chosen = numbers or tuple(name for name in USUAL[kind] if name in found.names())
