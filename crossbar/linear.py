@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,9 @@ from .wires import Wires
 
 LAPACK = 64
 """Size up to which LAPACK inverts faster than matrix products do."""
+
+COMPILED = 128
+"""Size up to which the compiled inverse is faster than matrix products."""
 
 ENOUGH = 1e-3
 """Line resistance times admittance from which 1 - (1 + r A)^-1 is accurate."""
@@ -33,7 +38,8 @@ def effective_conductance(g: Tensor, wires: Wires) -> Tensor:
         Effective conductances [S], [*tiles, m, n]; row i holds the output currents per volt on word line i.
 
     Raises:
-        ParameterError: If a conductance is negative or not a number, or a line has other terminals.
+        ParameterError: If a conductance is negative or not a number, a line has other terminals, or rounding leaves
+            nothing of the result.
     """
     if not eliminable(wires):
         raise ParameterError(
@@ -63,22 +69,118 @@ def _eliminate(g: Tensor, before: Tensor, after: Tensor) -> Tensor:
     seen = torch.zeros((*g.shape[:-2], m, m), dtype=g.dtype, device=g.device)
     outputs = seen[..., :0, :]  # current of each bit line already passed, per volt on each word line
     eye = torch.eye(m, dtype=g.dtype, device=g.device)
+    ohms = (
+        before[0].tolist()
+        if before.shape[0] == 1 and bit.rise is None and not _differentiated(g, before, after)
+        else []
+    )
     accurate = False
-    for j in reversed(range(n)):
+    j = n
+    while j > 0:
+        j -= 1
         upper, own, transfer = bit.column(j)
         seen = seen - upper - upper.mT
         seen.diagonal(dim1=-2, dim2=-1).add_(own)
         outputs = torch.cat([transfer.unsqueeze(-2), outputs], dim=-2)
         r = before[:, j]
         share = _behind(r, seen, eye)
-        if len(r) == 1 and j % 8 == 0:
-            accurate = float((r * seen.detach().diagonal(dim1=-2, dim2=-1)).amin()) > ENOUGH
+        if len(r) == 1 and (j % 8 == 0 or bool(r != before[0, min(j + 1, n - 1)])):
+            accurate = float((r.detach() * seen.detach().diagonal(dim1=-2, dim2=-1)).amin()) > ENOUGH
         if accurate:
-            seen, outputs = (eye - share) / r, outputs @ share  # spares a product, and loses three digits at most
+            outputs = outputs @ share
+            if ohms and j > 0:
+                j, share, outputs = _without_gradients(bit, ohms, j, share, outputs)
+                r = before[:, j]
+            seen = (eye - share) / r  # spares a product, and loses three digits at most
         else:
             both = torch.cat([seen, outputs], dim=-2) @ share
             seen, outputs = both[..., :m, :], both[..., m:, :]
+    if not bool(outputs.detach().isfinite().all()):
+        raise ParameterError(
+            "the array's conductances and line resistances are too far apart to be eliminated",
+            got=f"cells up to {float(g.detach().max()):.3g} S",
+            hint='use crossbar.solve with method="newton"',
+        )
     return outputs.mT
+
+
+def _differentiated(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(a.requires_grad for a in tensors)
+
+
+def _without_gradients(
+    bit: _BitLines, ohms: list[float], j: int, share: Tensor, outputs: Tensor
+) -> tuple[int, Tensor, Tensor]:
+    """As many further columns as stay accurate, in place and on lower triangles; upper ones hold anything on the way.
+
+    With share = 1 - r A, the next column's 1 + r' A' is a multiple of it, a product of two vectors and a diagonal.
+
+    Args:
+        bit: The bit lines.
+        ohms: Resistance before each cell of a word line.
+        j: The last column done.
+        share: Share behind it, [*tiles, m, m].
+        outputs: Outputs of the columns from j on, [*tiles, n - j, m].
+
+    Returns:
+        The last column done now, its share, and the outputs from it on.
+    """
+    *tiles, m, _ = share.shape
+    n = len(ohms)
+    share = share.reshape(-1, m, m).clone()
+    done, spare = (share.new_empty((len(share), n, m)) for _ in range(2))
+    done[:, j:] = outputs.reshape(len(share), n - j, m)
+    flat = (a.reshape(-1, n, m) for a in (bit.left, bit.right, bit.own, bit.transfer))
+    left, right, own, transfer = (a.expand(len(share), n, m) for a in flat)
+    a, diagonal = torch.empty_like(share), share.diagonal(dim1=-2, dim2=-1)
+    while j > 0 and ohms[j - 1] > 0:
+        r, ratio = ohms[j - 1], ohms[j - 1] / ohms[j]
+        on_diagonal = (1 + ratio) - ratio * diagonal + r * own[:, j - 1]
+        if (j % 8 == 1 or ratio != 1) and float(on_diagonal.amin()) - 1 <= ENOUGH:
+            break
+        j -= 1
+        torch.baddbmm(share, right[:, j].unsqueeze(-1), left[:, j].unsqueeze(-2), beta=-ratio, alpha=-r, out=a)
+        a.diagonal(dim1=-2, dim2=-1).copy_(on_diagonal)
+        _inverse_into(share, a)
+        done[:, j] = transfer[:, j]
+        torch.bmm(done[:, j:], share, out=spare[:, j:])
+        done, spare = spare, done
+    return j, share.reshape(*tiles, m, m), done[:, j:].reshape(*tiles, n - j, m)
+
+
+@cache
+def _compiled() -> Any:
+    """The compiled inverse, or None where numba is missing or has nowhere to keep what it compiled."""
+    try:
+        from .inverse import invert
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return invert
+
+
+def _inverse_into(out: Tensor, a: Tensor) -> None:
+    """Inverse of positive definite matrices of which only the lower triangle is read, both [tiles, m, m]."""
+    m = a.shape[-1]
+    compiled = _compiled() if a.device.type == "cpu" else None
+    if compiled is not None and m <= COMPILED:
+        out.copy_(a)
+        compiled(out.numpy())
+        return
+    if m <= LAPACK:
+        out.copy_(torch.cholesky_inverse(torch.linalg.cholesky(a)))
+        return
+    half = m // 2
+    top = a.new_empty((len(a), half, half))
+    _inverse_into(top, a[:, :half, :half])
+    below = a[:, half:, :half]
+    carried = below @ top
+    bottom = a.new_empty((len(a), m - half, m - half))
+    _inverse_into(bottom, torch.baddbmm(a[:, half:, half:], carried, below.mT, alpha=-1))
+    corner = torch.bmm(bottom, carried)
+    out[:, :half, :half] = torch.baddbmm(top, carried.mT, corner)
+    out[:, half:, half:] = bottom
+    out[:, half:, :half] = corner.neg_()
+    out[:, :half, half:] = corner.mT
 
 
 def eliminable(wires: Wires) -> bool:
@@ -99,6 +201,10 @@ def _behind(r: Tensor, seen: Tensor, eye: Tensor) -> Tensor:
 def _inverse(a: Tensor) -> Tensor:
     """Inverse of a symmetric positive definite matrix; large ones by halves, in matrix products."""
     m = a.shape[-1]
+    if not a.requires_grad:
+        out = torch.empty_like(a, memory_format=torch.contiguous_format)
+        _inverse_into(out.view(-1, m, m), a.reshape(-1, m, m))
+        return out
     if m <= LAPACK:
         return torch.cholesky_inverse(torch.linalg.cholesky(a))
     half = m // 2

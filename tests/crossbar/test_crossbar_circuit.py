@@ -156,3 +156,27 @@ def test_public_names() -> None:
         "Solution",
         "Wires",
     }
+
+
+@pytest.mark.parametrize("shape", [(2, 140, 150), (9, 70), (70, 9)])
+@pytest.mark.parametrize("ohm", [0.0, 1e-3, 1.0, 50.0])
+def test_elimination_finds_the_same_with_and_without_gradients(shape: tuple[int, ...], ohm: float) -> None:
+    """Two ways of computing: LAPACK with gradients, sweeps in place without."""
+    g = torch.tensor(10 ** np.random.default_rng(0).uniform(-6, -3, shape))
+    r_wl = torch.full((shape[-2], 1), ohm, dtype=torch.float64).squeeze(-1) if ohm == 1e-3 else ohm
+    wires = Wires(r_wl, 2.0, 0.5, 3.0)
+    plain = effective_conductance(g, wires)
+    recorded = effective_conductance(g.clone().requires_grad_(), wires).detach()
+    torch.testing.assert_close(plain, recorded, rtol=0, atol=1e-11 * recorded.abs().max().item())  # rounding
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 64, 128])
+def test_compiled_inverse(m: int) -> None:
+    invert = pytest.importorskip("crossbar.inverse").invert
+    b = np.random.default_rng(m).normal(size=(3, m, m))
+    a = np.eye(m) + b @ b.mT if hasattr(b, "mT") else np.eye(m) + b @ b.swapaxes(1, 2)
+    a[2] -= 2 * np.eye(m) * a[2].max()  # not positive definite
+    found = np.tril(a) + np.triu(np.full((m, m), np.nan), 1) if m > 1 else a.copy()
+    invert(found)
+    np.testing.assert_allclose(found[:2], np.linalg.inv(a[:2]), rtol=0, atol=1e-12)  # of norm at most 1
+    assert np.isnan(found[2]).all()
