@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,19 +35,12 @@ def convert(net: nn.Module, lut: Lut, config: Config | None = None, *, calibrati
         LutError: If the table does not reach `config.v_read`.
     """
     config = config or Config()
-    out = copy.deepcopy(net).eval()
+    digital = copy.deepcopy(net).eval()
     if config.digital:
-        return out
-    if type(out) in _LAYERS:
-        out = nn.Sequential(out)
-    replaced: dict[int, ArrayLayer] = {}
-    for parent in list(out.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) in _LAYERS:
-                if id(child) not in replaced:  # a layer used twice stays one layer
-                    replaced[id(child)] = _LAYERS[type(child)](child, lut, config)
-                setattr(parent, name, replaced[id(child)])
-    if not replaced:
+        return digital
+    layers = [module for module in digital.modules() if type(module) in _LAYERS]
+    on_arrays = {layer: _LAYERS[type(layer)](layer, lut, config) for layer in layers}
+    if not on_arrays:
         raise ParameterError(
             "nothing to convert in this network",
             got=", ".join(sorted({type(module).__name__ for module in net.modules()})),
@@ -55,29 +48,29 @@ def convert(net: nn.Module, lut: Lut, config: Config | None = None, *, calibrati
             hint="only these layers run on arrays; pass the module that contains them",
         )
     if calibration is not None:
-        _calibrate(net, replaced.values(), calibration)
-    return out
+        _calibrate(digital, on_arrays, calibration)
+    # a copy in which every use of a layer, also the second one, is the layer on arrays
+    out = copy.deepcopy(digital, {id(layer): array for layer, array in on_arrays.items()})
+    return (nn.Sequential(out) if isinstance(out, ArrayLayer) else out).eval()
 
 
-def _calibrate(net: nn.Module, layers: Iterable[ArrayLayer], inputs: Tensor) -> None:
+def _calibrate(net: nn.Module, on_arrays: Mapping[nn.Module, ArrayLayer], inputs: Tensor) -> None:
     """Set each layer's largest input from what reaches it in the floating-point network."""
-    originals = [module for module in net.modules() if type(module) in _LAYERS]
-    peaks: dict[int, Tensor] = {}
+    peaks: dict[nn.Module, Tensor] = {}
 
     def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         peak = args[0].detach().abs().max()
-        peaks[id(module)] = torch.maximum(peaks.get(id(module), peak), peak)
+        peaks[module] = torch.maximum(peaks.get(module, peak), peak)
 
-    handles = [module.register_forward_pre_hook(hook) for module in originals]
+    handles = [module.register_forward_pre_hook(hook) for module in on_arrays]
     try:
         with torch.no_grad():
             net(inputs)
     finally:
         for handle in handles:
             handle.remove()
-    for original, layer in zip(originals, layers, strict=True):
-        if id(original) in peaks:
-            layer.input_range.copy_(peaks[id(original)])
+    for module, peak in peaks.items():
+        on_arrays[module].input_range.copy_(peak)
 
 
 def report(net: nn.Module) -> str:

@@ -70,12 +70,16 @@ class TiledMatrix(torch.nn.Module):
 
     def _linear(self) -> Tensor:
         """Conductance matrix that ohmic tiles put between inputs and outputs, lines included, [n_in', n_out']."""
-        g = torch.from_numpy(self.lut.current(self.config.v_read, self.x.cpu().numpy())).to(self.x.device)
-        g = g / self.config.v_read
+        g = self._conductance(self.x)
         if self.config.wires is not None:
             g = effective_conductance(g, self.config.wires)
         difference = g[0] - g[1]
         return difference.transpose(1, 2).reshape(difference.shape[0] * self.config.rows, -1)
+
+    def _conductance(self, x: Tensor) -> Tensor:
+        """Conductance [S] of cells at the states `x`, read at `config.v_read`; float64."""
+        i = self.lut.current(self.config.v_read, x.cpu().numpy())
+        return torch.from_numpy(i).to(x.device) / self.config.v_read
 
     def forward(self, v: Tensor) -> Tensor:
         """Product with the matrix.
@@ -108,5 +112,4 @@ class TiledMatrix(torch.nn.Module):
         x = self.x[0 if sign > 0 else 1, row, column]
         if self.config.nonlinear:
             return LutCells(self.lut, x)
-        g = torch.from_numpy(self.lut.current(self.config.v_read, x.cpu().numpy())) / self.config.v_read
-        return Ohmic(g.to(x))
+        return Ohmic(self._conductance(x).to(x))

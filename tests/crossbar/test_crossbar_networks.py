@@ -96,6 +96,29 @@ def test_nested_and_shared_layers_are_replaced_once(lut: Lut) -> None:
     assert "total" in text
 
 
+def test_a_layer_used_twice_by_one_parent_runs_on_arrays_twice(lut: Lut) -> None:
+    shared, x = nn.Linear(8, 8).double(), tensor(3, 8)
+    net = nn.Sequential(shared, nn.ReLU(), shared)
+    mapped = convert(net, lut, Config(rows=8, columns=8, v_read=V_READ, nonlinear=False))
+    assert mapped[0] is mapped[2]
+    assert isinstance(mapped[2], ArrayLinear)
+    torch.testing.assert_close(mapped(x), net(x), rtol=FLOAT64, atol=FLOAT64)
+
+
+def test_calibration_gives_every_layer_the_largest_of_its_own_inputs(lut: Lut) -> None:
+    inner = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU())
+    net, x = nn.Sequential(inner, nn.Dropout(0.5), nn.Linear(16, 4)).double(), 5 * tensor(32, 8)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    config = Config(rows=16, columns=8, v_read=V_READ, nonlinear=False)
+    mapped = convert(net, lut, config, calibration=x)
+    hidden = nn.Sequential(*inner).eval()(x)
+    assert float(mapped[0][0].input_range) == float(x.abs().max())
+    assert float(mapped[2].input_range) == float(hidden.detach().abs().max())
+    torch.testing.assert_close(mapped(x), net.eval()(x), rtol=FLOAT64, atol=FLOAT64)
+    for name, value in net.state_dict().items():  # the network that was given did not learn from the calibration
+        assert torch.equal(value, before[name]), name
+
+
 def test_saved_weights_come_back(lut: Lut) -> None:
     x = tensor(4, 12)
     config = Config(rows=16, columns=8, v_read=V_READ)
