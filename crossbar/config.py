@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from devicelab.errors import ParameterError
 
@@ -45,6 +45,6 @@ class Config:
         """No array at all: the network in floating point."""
         return cls(digital=True)
 
-    def but(self, **changes: object) -> Self:
+    def but(self, **changes: Any) -> Self:
         """The same with some fields changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)

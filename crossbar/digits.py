@@ -1,7 +1,7 @@
 """A small network on real handwritten digits, to show what an array does to it.
 
-The 1797 images of 8 x 8 pixels are those of Alpaydin and Kaynak (UCI, 1998), which scikit-learn ships; the last fifth,
-from writers the training set does not hold, is the test set.
+The 1797 images of 8 x 8 pixels are those of Alpaydin and Kaynak (UCI, 1998), which scikit-learn ships; the last fifth
+is the test set.
 """
 
 from __future__ import annotations
