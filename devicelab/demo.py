@@ -16,7 +16,7 @@ from .drive import Drive, triangle
 from .files import write_text
 from .lut import Lut
 from .models import VTEAM, Model
-from .models.vteam import Resistance
+from .models.threshold import Resistance
 from .report import Report
 from .simulation import simulate
 from .trace import Trace

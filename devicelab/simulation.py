@@ -206,8 +206,8 @@ class _Walk:
         self._sign = sign
         self._x0 = x0
         self._tensor = tensor
-        up = model._coordinate(1, ops)
-        self._coordinates = {1: up, -1: up if model.symmetric else model._coordinate(-1, ops)}
+        up = model._coordinate(1, ops, tensor)
+        self._coordinates = {1: up, -1: up if model.symmetric else model._coordinate(-1, ops, tensor)}
 
     def run(self) -> Value:
         """State at every sample, the first included."""

@@ -37,6 +37,12 @@ class Window(Parametrised):
     def _down(self, x: Value, ops: Ops) -> Value:
         return self._up(1.0 - x, ops)
 
+    def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
+        return self._up(x, ops) if direction > 0 else self._down(x, ops)
+
+    def _leaves(self) -> list[Value]:
+        return list(self.values().values())
+
     def _coordinate(self, ops: Ops) -> Coordinate | None:
         """The integral of dx / f in closed form, where there is one and it is the same in both directions."""
         return None

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ..coordinates import GAUSS_5, Coordinate, Table
 from ..errors import ParameterError
-from ..ops import NUMPY, Ops, Value, is_tensor, ops_for
+from ..ops import NUMPY, Ops, Value, ops_for
 from ..parameters import Parametrised
 from ..windows import NoWindow, Window
 
@@ -73,9 +73,7 @@ class Model(Parametrised):
         """A model's own rate times the window's profile for its direction."""
         if isinstance(self.window, NoWindow):
             return rate
-        if self.window.symmetric:
-            return rate * self.window._up(x, ops)
-        return ops.relu(rate) * self.window._up(x, ops) - ops.relu(-rate) * self.window._down(x, ops)
+        return _directed(rate, x, self.window, ops)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class SeparableModel(Model):
 
     def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
         """Factor >= 0 for motion towards x = 1 (`direction` +1) or x = 0 (-1); the window unless a model adds to it."""
-        return self.window._up(x, ops) if direction > 0 else self.window._down(x, ops)
+        return self.window._profile(x, direction, ops)
 
     def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
         """Integral of the speed over a linear ramp from v0 to v1 of one sign that takes dt [s]."""
@@ -105,45 +103,35 @@ class SeparableModel(Model):
         return dt * sum(w * self._speed(v0 + c * span, ops) for c, w in GAUSS_5)
 
     def _rate(self, v: Value, x: Value, ops: Ops) -> Value:
-        speed = self._speed(v, ops)
-        if self.symmetric:
-            return speed * self._profile(x, 1, ops)
-        return ops.relu(speed) * self._profile(x, 1, ops) - ops.relu(-speed) * self._profile(x, -1, ops)
+        return _directed(self._speed(v, ops), x, self, ops)
 
-    def _coordinate(self, direction: int, ops: Ops) -> Coordinate:
-        """The integral of dx / profile; to be overridden where the profile is not the window alone."""
-        known = self.window._coordinate(ops)
-        if known is not None:
-            return known
-        return _window_table(self.window, direction) if ops is NUMPY else self._table(direction, ops)
-
-    def _table(self, direction: int, ops: Ops) -> Coordinate:
-        leaves = self._leaves()
-        if all(type(value) in (int, float) for value in leaves):
-            return _table_of(self, direction)
-        like = next((value for value in leaves if is_tensor(value)), None)
-        return Table(lambda x: self._profile(x, direction, ops), like)
+    def _coordinate(self, direction: int, ops: Ops, like: Value) -> Coordinate:
+        """The integral of dx / profile, as tensors if `like` is one; overridden where the window is not all of it."""
+        return self.window._coordinate(ops) or profile_table(self.window, direction, ops, like)
 
 
-@lru_cache(maxsize=64)
-def _table_of(model: SeparableModel, direction: int) -> Table:
-    """The table of a model whose parameters are plain numbers, kept for the next simulation."""
-    return Table(lambda x: model._profile(x, direction, NUMPY), None)
+def _directed(rate: Value, x: Value, owner: Window | SeparableModel, ops: Ops) -> Value:
+    """A signed rate times the owner's profile for its direction."""
+    if owner.symmetric:
+        return rate * owner._profile(x, 1, ops)
+    return ops.relu(rate) * owner._profile(x, 1, ops) - ops.relu(-rate) * owner._profile(x, -1, ops)
 
 
-def _window_table(window: Window, direction: int) -> Table:
-    """The table of a window by itself; kept where its parameters are plain numbers."""
-    if all(type(value) in (int, float) for value in window.values().values()):
-        return _plain_window_table(window, direction)
-    return Table(window.up if direction > 0 else window.down, None)
+def profile_table(owner: Window | SeparableModel, direction: int, ops: Ops, like: Value) -> Coordinate:
+    """The coordinate of any profile as a table; kept for the next simulation where the parameters are plain numbers."""
+    if like is None and all(type(value) in (int, float) for value in owner._leaves()):
+        return _kept_table(owner, direction)
+    return Table(lambda x: owner._profile(x, direction, ops), like)
 
 
 @lru_cache(maxsize=64)
-def _plain_window_table(window: Window, direction: int) -> Table:
-    return Table(window.up if direction > 0 else window.down, None)
+def _kept_table(owner: Window | SeparableModel, direction: int) -> Table:
+    return Table(lambda x: owner._profile(x, direction, NUMPY), None)
 
 
-def check_order(owner: str, low_name: str, low: Value, high_name: str, high: Value, unit: str) -> None:
+def check_order(
+    owner: str, low_name: str, low: Value, high_name: str, high: Value, unit: str, hint: str | None = None
+) -> None:
     """Raise `ParameterError` unless low < high everywhere."""
     below = low - high < 0
     if not bool(below if isinstance(below, bool) else below.all()):
@@ -151,15 +139,10 @@ def check_order(owner: str, low_name: str, low: Value, high_name: str, high: Val
             f"{owner}: {low_name} must be below {high_name}",
             got=f"{low_name} = {low} {unit}, {high_name} = {high} {unit}",
             allowed=f"{low_name} < {high_name}",
+            hint=hint,
         )
 
 
 def check_resistances(owner: str, r_on: Value, r_off: Value) -> None:
     """Raise `ParameterError` unless r_on < r_off everywhere."""
-    if not bool((r_on - r_off < 0) if isinstance(r_on - r_off, (int, float)) else (r_on - r_off < 0).all()):
-        raise ParameterError(
-            f"{owner}: r_on must be below r_off",
-            got=f"r_on = {r_on} ohm, r_off = {r_off} ohm",
-            allowed="r_on < r_off",
-            hint="swap them; polarity=-1 reverses the sign of SET",
-        )
+    check_order(owner, "r_on", r_on, "r_off", r_off, "ohm", "swap them; polarity=-1 reverses the sign of SET")

@@ -9,7 +9,7 @@ from ..coordinates import Coordinate, Quadratic
 from ..ops import Ops, Value
 from ..parameters import parameter
 from ..windows import NoWindow, Window
-from .base import SeparableModel, check_resistances
+from .base import SeparableModel, check_resistances, profile_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,9 @@ class LinearIonDrift(SeparableModel):
         return self.k * 0.5 * (v0 + v1) * dt  # the flux: exact on a ramp
 
     def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
-        return SeparableModel._profile(self, x, direction, ops) / self._resistance(x)
+        return self.window._profile(x, direction, ops) / self._resistance(x)
 
-    def _coordinate(self, direction: int, ops: Ops) -> Coordinate:
+    def _coordinate(self, direction: int, ops: Ops, like: Value) -> Coordinate:
         if isinstance(self.window, NoWindow):
             return Quadratic(self.r_on, self.r_off, ops)
-        return self._table(direction, ops)
+        return profile_table(self, direction, ops, like)

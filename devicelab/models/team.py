@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from ..errors import ParameterError
 from ..ops import Ops, Value
 from ..parameters import parameter
 from ..windows import NoWindow, Window
 from .base import Model, check_resistances
-from .vteam import Resistance
+from .threshold import Branch, Resistance, check_law, normalised_rates, overdrive_speed, resistance_between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,50 +41,21 @@ class TEAM(Model):
 
     @classmethod
     def from_widths(
-        cls,
-        *,
-        r_on: float,
-        r_off: float,
-        i_on: float,
-        i_off: float,
-        k_on: float,
-        k_off: float,
-        a_on: float,
-        a_off: float,
-        w_off: float,
-        w_on: float = 0.0,
-        window: Window | None = None,
-        resistance: Resistance = "linear",
-        polarity: int = 1,
+        cls, *, k_on: float, k_off: float, w_off: float, w_on: float = 0.0, window: Window | None = None, **others: Any
     ) -> Self:
-        """The model from published numbers: k_off > 0 and k_on < 0 in m/s, the state's range w_on..w_off in m."""
-        width = w_off - w_on
-        return cls(
-            r_on=r_on,
-            r_off=r_off,
-            i_on=i_on,
-            i_off=i_off,
-            k_on=-k_on / width,
-            k_off=k_off / width,
-            a_on=a_on,
-            a_off=a_off,
-            window=window or NoWindow(),
-            resistance=resistance,
-            polarity=polarity,
-        )
+        """The model from published numbers: k_off > 0 and k_on < 0 in m/s, the state's range w_on..w_off in m.
+
+        The other arguments are those of the constructor.
+        """
+        return cls(window=window or NoWindow(), **normalised_rates(k_on, k_off, w_on, w_off), **others)
 
     def _check(self) -> None:
         check_resistances("TEAM", self.r_on, self.r_off)
-        if self.resistance not in ("linear", "exponential"):
-            raise ParameterError("unknown resistance law", got=repr(self.resistance), allowed="linear, exponential")
+        check_law(self.resistance)
 
     def _current(self, v: Value, x: Value, ops: Ops) -> Value:
-        if self.resistance == "linear":
-            return v / (self.r_off + (self.r_on - self.r_off) * x)
-        return v / (self.r_off * ops.power(self.r_on / self.r_off, x))
+        return v / resistance_between(self.r_on, self.r_off, x, self.resistance, ops)
 
     def _rate(self, v: Value, x: Value, ops: Ops) -> Value:
-        i = self._current(v, x, ops)
-        on = self.k_on * ops.power(ops.relu(i / self.i_on - 1.0), self.a_on)
-        off = self.k_off * ops.power(ops.relu(i / self.i_off - 1.0), self.a_off)
-        return self._windowed(on - off, x, ops)
+        on, off = Branch(self.k_on, self.i_on, self.a_on), Branch(self.k_off, self.i_off, self.a_off)
+        return self._windowed(overdrive_speed(self._current(v, x, ops), on, off, ops), x, ops)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
-from ..errors import ParameterError
 from ..ops import Ops, Value
 from ..parameters import parameter
 from ..windows import NoWindow, Window
 from .base import SeparableModel, check_resistances
-
-Resistance = Literal["linear", "exponential"]
+from .threshold import (
+    Branch,
+    Resistance,
+    check_law,
+    normalised_rates,
+    overdrive_speed,
+    overdrive_travel,
+    resistance_between,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,78 +53,27 @@ class VTEAM(SeparableModel):
 
     @classmethod
     def from_widths(
-        cls,
-        *,
-        r_on: float,
-        r_off: float,
-        v_on: float,
-        v_off: float,
-        k_on: float,
-        k_off: float,
-        a_on: float,
-        a_off: float,
-        w_off: float,
-        w_on: float = 0.0,
-        window: Window | None = None,
-        resistance: Resistance = "linear",
+        cls, *, k_on: float, k_off: float, w_off: float, w_on: float = 0.0, window: Window | None = None, **others: Any
     ) -> Self:
-        """The model from published numbers: k_off > 0 and k_on < 0 in m/s, the state's range w_on..w_off in m."""
-        width = w_off - w_on
-        return cls(
-            r_on=r_on,
-            r_off=r_off,
-            v_on=v_on,
-            v_off=v_off,
-            k_on=-k_on / width,
-            k_off=k_off / width,
-            a_on=a_on,
-            a_off=a_off,
-            window=window or NoWindow(),
-            resistance=resistance,
-        )
+        """The model from published numbers: k_off > 0 and k_on < 0 in m/s, the state's range w_on..w_off in m.
+
+        The other arguments are those of the constructor.
+        """
+        return cls(window=window or NoWindow(), **normalised_rates(k_on, k_off, w_on, w_off), **others)
 
     def _check(self) -> None:
         check_resistances("VTEAM", self.r_on, self.r_off)
-        if self.resistance not in ("linear", "exponential"):
-            raise ParameterError("unknown resistance law", got=repr(self.resistance), allowed="linear, exponential")
-
-    def _resistance(self, x: Value, ops: Ops) -> Value:
-        if self.resistance == "linear":
-            return self.r_off + (self.r_on - self.r_off) * x
-        return self.r_off * ops.power(self.r_on / self.r_off, x)
+        check_law(self.resistance)
 
     def _current(self, v: Value, x: Value, ops: Ops) -> Value:
-        return v / self._resistance(x, ops) * ops.sinhc((self.b_off + (self.b_on - self.b_off) * x) * v)
+        curvature = self.b_off + (self.b_on - self.b_off) * x
+        return v / resistance_between(self.r_on, self.r_off, x, self.resistance, ops) * ops.sinhc(curvature * v)
+
+    def _branches(self) -> tuple[Branch, Branch]:
+        return Branch(self.k_on, self.v_on, self.a_on), Branch(self.k_off, self.v_off, self.a_off)
 
     def _speed(self, v: Value, ops: Ops) -> Value:
-        on = self.k_on * ops.power(ops.relu(v / self.v_on - 1.0), self.a_on)
-        off = self.k_off * ops.power(ops.relu(v / self.v_off - 1.0), self.a_off)
-        return on - off
+        return overdrive_speed(v, *self._branches(), ops)
 
     def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
-        side = v0 + v1  # a ramp has one sign, so only one of the two powers moves it
-        threshold, exponent = ops.select(side, self.v_off, self.v_on), ops.select(side, self.a_off, self.a_on)
-        rate = ops.select(side, -self.k_off, self.k_on)
-        return dt * rate * ramp_integral(v0 / threshold - 1.0, v1 / threshold - 1.0, exponent, ops)
-
-
-def ramp_integral(u0: Value, u1: Value, exponent: Value, ops: Ops) -> Value:
-    """Mean of max(u, 0)^exponent while u goes linearly from u0 to u1; exact, also across u = 0.
-
-    The primitive loses digits when u1 is close to u0; there the midpoint rule with its second-order term is exact to
-    the same order.
-    """
-    p0, p1 = ops.relu(u0), ops.relu(u1)
-    span = u1 - u0
-    middle = 0.5 * (p0 + p1)
-    near = ops.abs(span) - 1e-4 * middle  # <= 0 where the ramp is short against its distance from the threshold
-    safe = ops.select(near, span, 1.0 + 0.0 * span)
-    n = exponent + 1.0
-    exact = (ops.power(p1, n) - ops.power(p0, n)) / (n * safe)
-    short = ops.power(middle, exponent) * (1.0 + exponent * (exponent - 1.0) / 24.0 * _relative(span, middle, ops))
-    return ops.select(near, exact, short)
-
-
-def _relative(span: Value, middle: Value, ops: Ops) -> Value:
-    ratio = span / ops.maximum(middle, 1e-30)
-    return ops.minimum(ratio * ratio, 1e-8)
+        return overdrive_travel(v0, v1, dt, *self._branches(), ops)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..ops import Ops, Value
 from ..parameters import parameter
 from .base import SeparableModel, check_resistances
-from .vteam import ramp_integral
+from .threshold import Branch, overdrive_speed, overdrive_travel, resistance_between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,13 @@ class AsymmetricVTEAM(SeparableModel):
 
     def _current(self, v: Value, x: Value, ops: Ops) -> Value:
         scale, curvature = ops.select(v, self.a_p, self.a_n), ops.select(v, self.b_p, self.b_n)
-        return scale / (self.r_off + (self.r_on - self.r_off) * x) * ops.sinh(curvature * v)
+        return scale / resistance_between(self.r_on, self.r_off, x, "linear", ops) * ops.sinh(curvature * v)
+
+    def _branches(self) -> tuple[Branch, Branch]:
+        return Branch(self.k_on, self.v_on, self.a_on), Branch(self.k_off, self.v_off, self.a_off)
 
     def _speed(self, v: Value, ops: Ops) -> Value:
-        on = self.k_on * ops.power(ops.relu(v / self.v_on - 1.0), self.a_on)
-        return on - self.k_off * ops.power(ops.relu(v / self.v_off - 1.0), self.a_off)
+        return overdrive_speed(v, *self._branches(), ops)
 
     def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
-        side = v0 + v1  # a ramp has one sign, so only one of the two powers moves it
-        threshold, exponent = ops.select(side, self.v_off, self.v_on), ops.select(side, self.a_off, self.a_on)
-        rate = ops.select(side, -self.k_off, self.k_on)
-        return dt * rate * ramp_integral(v0 / threshold - 1.0, v1 / threshold - 1.0, exponent, ops)
+        return overdrive_travel(v0, v1, dt, *self._branches(), ops)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..coordinates import Coordinate
 from ..ops import Ops, Value
 from ..parameters import parameter
-from .base import SeparableModel
+from .base import SeparableModel, profile_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,15 @@ class YakopcicMotion(SeparableModel):
         return dt * (up - self.a_n * _mean_excess(-v0, -v1, self.v_n, ops))
 
     def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
-        window = SeparableModel._profile(self, x, direction, ops)
+        window = self.window._profile(x, direction, ops)
         if direction > 0:
             beyond = ops.relu(x - self.x_p)
             return window * ops.exp(-self.alpha_p * beyond) * (1.0 - beyond / (1.0 - self.x_p))
         beyond = ops.relu(1.0 - self.x_n - x)
         return window * ops.exp(-self.alpha_n * beyond) * (1.0 - beyond / (1.0 - self.x_n))
 
-    def _coordinate(self, direction: int, ops: Ops) -> Coordinate:
-        return self._table(direction, ops)
+    def _coordinate(self, direction: int, ops: Ops, like: Value) -> Coordinate:
+        return profile_table(self, direction, ops, like)
 
 
 def _mean_excess(v0: Value, v1: Value, threshold: Value, ops: Ops) -> Value:

@@ -178,6 +178,17 @@ def test_gradients_of_a_trace_are_its_derivatives(case: Case) -> None:
     assert torch.autograd.gradcheck(states, logs, eps=1e-5, atol=2e-4, rtol=1e-3, nondet_tol=0.0)
 
 
+@pytest.mark.parametrize("case", EXACT, ids=names(EXACT))
+def test_gradients_reach_a_start_that_alone_is_a_tensor(case: Case) -> None:
+    drive = gentle(case)
+    x0 = torch.tensor([0.3, 0.6], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(simulate(case.model, drive, x0=x0).x[:, -1].sum(), x0)
+    step = 1e-4
+    ends = [simulate(case.model, drive, x0=x0.detach().numpy() + h).x[:, -1] for h in (step, -step)]
+    # central differences: step^2 times a third derivative, and 1e-8 of the table over the step
+    np.testing.assert_allclose(slope.numpy(), (ends[0] - ends[1]) / (2 * step), rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("case", STEPPING, ids=names(STEPPING))
 def test_gradients_of_a_stepped_trace_are_its_derivatives(case: Case) -> None:
     """All parameters moved together; differences come from the compiled solver, at a much finer tolerance."""
