@@ -17,6 +17,8 @@ from devicelab.lut import describe
 from devicelab.simulation import trajectory
 
 from .noise import Noise
+from .problem import Problem
+from .space import Coordinate
 
 Array = NDArray[np.float64]
 Z95 = 1.959964
@@ -56,9 +58,9 @@ class FitResult:
         correlations: Pairs of search coordinates whose correlation exceeds 0.5 in magnitude, strongest first.
         metrics: See `metrics`.
         statistics: Samples, chi2, reduced chi2, AIC, BIC, evaluations.
-        noise: Weights that were used.
-        traces: The traces fitted.
-        masks: Which samples took part.
+        problem: What was solved: traces, masks, noise and coordinates, with the methods to go on from there.
+        theta: The best vector of coordinates, [p], in the order of `problem.space.axes`.
+        covariance: Of these coordinates, [p, p].
         seed: Seed of the screen.
     """
 
@@ -68,10 +70,25 @@ class FitResult:
     correlations: list[tuple[str, str, float]]
     metrics: Mapping[str, float]
     statistics: Mapping[str, float]
-    noise: Noise
-    traces: list[Trace] = field(repr=False)
-    masks: list[NDArray[np.bool_]] = field(repr=False)
+    problem: Problem = field(repr=False)
+    theta: Array = field(repr=False)
+    covariance: Array = field(repr=False)
     seed: int = 0
+
+    @property
+    def traces(self) -> list[Trace]:
+        """The traces fitted."""
+        return self.problem.traces
+
+    @property
+    def masks(self) -> list[NDArray[np.bool_]]:
+        """Which samples took part."""
+        return self.problem.masks
+
+    @property
+    def noise(self) -> Noise:
+        """Weights that were used."""
+        return self.problem.noise
 
     def simulate(self) -> list[Trace]:
         """The fitted device under the voltage of each trace."""
@@ -151,6 +168,81 @@ class FitResult:
         lines += ["", "[parameters]"]
         lines += [f"{entry.name} = {float(getattr(m, entry.name))!r} # {entry.unit}" for entry in m.parameters()]
         return "\n".join(lines) + "\n"
+
+
+def conclude(problem: Problem, outcome: Any, seed: int) -> FitResult:
+    """The result of the last descent, in the model's own parameters."""
+    theta = problem.vector(outcome.params)
+    covariance = problem.covariance(theta)
+    model, x0 = problem.device(theta)
+    start = np.array([outcome.init_values.get(axis.label, np.nan) for axis in problem.space.axes])
+    return FitResult(
+        model=model,
+        x0=x0,
+        estimates=_estimates(problem, theta, covariance, start),
+        correlations=_correlations(problem, covariance),
+        metrics=metrics(problem.traces, problem.simulate(theta), problem.masks, problem.noise),
+        statistics=_statistics(problem, theta, outcome.nfev),
+        problem=problem,
+        theta=theta,
+        covariance=covariance,
+        seed=seed,
+    )
+
+
+def _statistics(problem: Problem, theta: Array, evaluations: int) -> dict[str, float]:
+    """Of the data alone, the prior left out."""
+    n, p = problem.size, theta.size
+    chisqr = problem.chisqr(theta)
+    log = n * np.log(max(chisqr, 1e-300) / n)
+    return {
+        "samples": float(n),
+        "chisqr": chisqr,
+        "redchi": chisqr / (n - p),
+        "aic": float(log + 2 * p),
+        "bic": float(log + np.log(n) * p),
+        "evaluations": float(evaluations),
+    }
+
+
+def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array) -> list[Estimate]:
+    """Values and 95 % intervals in model units; those of rates by propagation through the coordinates."""
+    space = problem.space
+    value, initial = space.physical(theta), space.physical(start)
+    step = np.diag(1e-6 * space.width)
+    both = space.physical(np.concatenate([theta + step, theta - step]))
+    gradient = (both[: theta.size] - both[theta.size :]).T / (2e-6 * space.width)
+    reach = Z95 * np.sqrt(np.einsum("ij,jk,ik->i", gradient, covariance, gradient))
+    own = 2 * Z95 * np.sqrt(np.diag(covariance)) / space.width
+    out = []
+    for k, axis in enumerate(space.axes):
+        edge = min(theta[k] - axis.floor, axis.ceiling - theta[k]) < 1e-6 * (axis.ceiling - axis.floor)
+        note = "at bound" if edge else ""
+        if own[k] > 1.0:
+            note = "not determined: interval wider than the range searched"
+        elif own[k] > 0.5:
+            note = "weakly determined"
+        elif axis.log and 2 * reach[k] > max(4.0, space.width[k]):
+            note = "not determined: trades off against threshold and exponent"
+        low, high = value[k] - reach[k], value[k] + reach[k]
+        if axis.plain:
+            low, high = max(low, axis.floor), min(high, axis.ceiling)
+        ends = _undo(axis, low), _undo(axis, high)
+        best, first = _undo(axis, value[k]), _undo(axis, initial[k])
+        out.append(Estimate(axis.name, axis.unit, best, ends[0], ends[1], first, note))
+    return out
+
+
+def _correlations(problem: Problem, covariance: Array) -> list[tuple[str, str, float]]:
+    scale = np.sqrt(np.diag(covariance))
+    matrix = covariance / np.outer(scale, scale)
+    names = [axis.label for axis in problem.space.axes]
+    pairs = [(names[a], names[b], float(matrix[a, b])) for a in range(len(names)) for b in range(a)]
+    return sorted((pair for pair in pairs if abs(pair[2]) > 0.5), key=lambda pair: -abs(pair[2]))
+
+
+def _undo(axis: Coordinate, value: float) -> float:
+    return float(10.0 ** min(value, 300.0)) if axis.log else float(value)
 
 
 def _finite(value: Any) -> Any:

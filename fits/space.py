@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class Coordinate:
     ceiling: float
     reference: float | None = None
     base: str | None = None
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it is an initial state, not a parameter."""
+        return self.name.startswith("x0_")
 
     @property
     def plain(self) -> bool:
@@ -97,6 +103,8 @@ class Extent:
 class Space:
     """Maps a vector of coordinates to a model and initial states, for one vector or a batch of them.
 
+    `axes` are the coordinates; `low`, `high`, `floor`, `ceiling`, `width` (high - low) and `middle` are theirs, [p].
+
     Args:
         model: Template: its class, window, options, and the values of the parameters that stay fixed.
         extent: Scales of the traces.
@@ -114,6 +122,10 @@ class Space:
         axes += [Coordinate(f"x0_{k}", "1", False, 0.0, 1.0, 0.0, 1.0) for k in range(n_traces)]
         self.axes = axes
         self.n_traces = n_traces
+        self.low, self.high, self.floor, self.ceiling = (
+            np.array([getattr(axis, end) for axis in axes]) for end in ("low", "high", "floor", "ceiling")
+        )
+        self.width, self.middle = self.high - self.low, 0.5 * (self.low + self.high)
 
     def decode(self, theta: Array) -> tuple[SeparableModel, list[Any]]:
         """Model and initial states from coordinates [p] or [b, p]; the batch shows up in the parameters."""
@@ -134,24 +146,32 @@ class Space:
     def _held(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def encode(self, model: SeparableModel, x0: list[float]) -> Array:
-        """Coordinates [p] of a model and initial states."""
+    def encode(self, model: Model, x0: Sequence[float]) -> Array:
+        """Coordinates [p] of a model and initial states, within the hard limits: a start for a descent."""
         out = []
         for axis in self.axes:
-            value = x0[int(axis.name[3:])] if axis.name.startswith("x0_") else getattr(model, axis.name)
+            value = x0[int(axis.name[3:])] if axis.is_state else getattr(model, axis.name)
             if axis.reference is not None:
                 value = value * float(_unit_speed(model, axis))
             if axis.base is not None:
                 value = value / getattr(model, axis.base)
             out.append(np.log10(value) if axis.log else value)
-        low, high = [axis.floor for axis in self.axes], [axis.ceiling for axis in self.axes]
-        return np.asarray(np.clip(np.array(out, dtype=float), low, high))
+        return np.asarray(np.clip(np.array(out, dtype=float), self.floor, self.ceiling))
+
+    def physical(self, theta: Array) -> Array:
+        """Model parameters and initial states, log10 where the axis is, shape as `theta`."""
+        model, x0 = self.decode(theta)
+        columns = []
+        for axis in self.axes:
+            raw = x0[int(axis.name[3:])] if axis.is_state else getattr(model, axis.name)
+            columns.append(np.log10(raw) if axis.log else raw)
+        return np.stack(columns, axis=-1)
 
 
-def _unit_speed(model: SeparableModel, axis: Coordinate) -> Any:
+def _unit_speed(model: Model, axis: Coordinate) -> Any:
     """Speed at the reference drive for a unit rate; tiny rather than zero below the threshold."""
     alone = {entry.name: 0.0 for entry in model.parameters() if entry.role == "rate"}
-    unit = model.bind(**{**alone, axis.name: 1.0})
+    unit: Any = model.bind(**{**alone, axis.name: 1.0})
     return np.maximum(np.abs(unit._speed(axis.reference, model.ops())), 1e-30)
 
 

@@ -85,6 +85,34 @@ def test_the_same_seed_gives_the_same_fit() -> None:
     assert one.to_json() == two.to_json()
 
 
+def test_a_warm_start_finds_the_next_cycle_without_a_screen() -> None:
+    first, second = (noisy(simulate(visible(), sine(1.0, 0.5, points=200), x0=0.05), seed) for seed in (8, 9))
+    cold = fit(visible(), first, screen=256, starts=2)
+    warm = fit(visible(), second, start=cold)
+    again = fit(visible(), second, screen=256, starts=2, noise=cold.noise)
+    assert warm.statistics["chisqr"] == pytest.approx(again.statistics["chisqr"], rel=1e-3)
+    assert warm.model.r_on == pytest.approx(again.model.r_on, rel=1e-3)
+    assert fit(visible(), second, start=visible(), noise=cold.noise).statistics["chisqr"] == pytest.approx(
+        warm.statistics["chisqr"], rel=1e-3
+    )
+
+
+def test_a_descent_with_a_held_coordinate_stays_there_and_costs_more() -> None:
+    result = fit(visible(), noisy(simulate(visible(), sine(1.0, 0.5, points=200), x0=0.05), 8), screen=256, starts=2)
+    problem, k = result.problem, next(k for k, axis in enumerate(result.problem.space.axes) if axis.name == "r_on")
+    sd = result.covariance[k, k] ** 0.5
+    outcome = problem.descend(result.theta, held={k: result.theta[k] + sd})
+    theta = problem.vector(outcome.params)
+    assert theta[k] == result.theta[k] + sd
+    rise = (problem.chisqr(theta) - problem.chisqr(result.theta)) / problem.misfit**2
+    assert rise == pytest.approx(1.0, rel=0.3)  # a parabola near the minimum
+
+
+def test_coordinates_encode_what_they_decode() -> None:
+    result = fit(visible(), noisy(simulate(visible(), sine(1.0, 0.5, points=100), x0=0.05), 8), screen=128, starts=1)
+    np.testing.assert_allclose(result.problem.space.encode(result.model, result.x0), result.theta, rtol=1e-9)
+
+
 def test_a_fit_is_written_and_its_parameter_set_read_back(tmp_path: Path) -> None:
     trace = noisy(simulate(visible(), sine(1.0, 0.5, points=200), x0=0.05), 8)
     result = fit(visible(), trace, screen=128, starts=1, fixed=["b_on", "b_off"])
