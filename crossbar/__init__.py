@@ -15,8 +15,11 @@ from .compositions import Transistor as Transistor
 from .config import Config as Config
 from .convert import convert as convert
 from .convert import report as report
+from .datasets import Data as Data
+from .datasets import load_data as load_data
 from .engine import solve as solve
 from .linear import effective_conductance as effective_conductance
 from .lut_cells import LutCells as LutCells
 from .solution import Solution as Solution
 from .wires import Wires as Wires
+from .zoo import network as network

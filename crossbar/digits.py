@@ -11,30 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from devicelab import Lut
 from devicelab.errors import MissingDependencyError
 
 from .config import Config
 from .convert import convert
+from .datasets import Data
 from .wires import Wires
 
 TRAINING_IMAGES = 1437
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Images [b, 64] with values 0 to 1, and labels [b]."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-
-def load_digits() -> Digits:
-    """The digits.
+def load_digits() -> Data:
+    """The digits, images [b, 64].
 
     Raises:
         MissingDependencyError: If scikit-learn is not installed.
@@ -48,10 +39,10 @@ def load_digits() -> Digits:
     raw = load()
     x, y = torch.tensor(raw.data / 16.0, dtype=torch.float32), torch.tensor(raw.target)
     n = TRAINING_IMAGES
-    return Digits(x[:n], y[:n], x[n:], y[n:])
+    return Data("digits", x[:n], y[:n], x[n:], y[n:])
 
 
-def train_mlp(digits: Digits, *, hidden: int = 64, epochs: int = 60, seed: int = 0) -> nn.Module:
+def train_mlp(digits: Data, *, hidden: int = 64, epochs: int = 60, seed: int = 0) -> nn.Module:
     """A trained perceptron 64-`hidden`-10; the same seed gives the same network."""
     generator = torch.Generator().manual_seed(seed)
     net = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
@@ -91,7 +82,7 @@ def costs(
     lut: Lut,
     config: Config,
     lines: Mapping[str, Wires],
-    digits: Digits,
+    digits: Data,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Cost]:
     """The test set in floating point, on ohmic cells, on the device's own cells, and both with line resistance.
