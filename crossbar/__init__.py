@@ -12,7 +12,12 @@ from .compositions import Faulty as Faulty
 from .compositions import Series as Series
 from .compositions import Threshold as Threshold
 from .compositions import Transistor as Transistor
+from .config import ADC as ADC
+from .config import DAC as DAC
+from .config import NON_IDEALITIES as NON_IDEALITIES
 from .config import Config as Config
+from .config import Devices as Devices
+from .config import Sense as Sense
 from .convert import convert as convert
 from .convert import report as report
 from .datasets import Data as Data

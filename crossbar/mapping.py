@@ -38,6 +38,9 @@ class TiledMatrix(torch.nn.Module):
         super().__init__()
         self.n_out, self.n_in = weight.shape
         self.lut, self.config = lut, config
+        later = config.but(rows=64, columns=64, v_read=0.2, nonlinear=True, wires=None, rtol=1e-3, budget=1e9)
+        if later != Config():
+            raise ParameterError("not built yet", got=later)
         low, high = lut.conductance_range(config.v_read)
         top = float(weight.detach().abs().max())
         if top == 0 or not torch.isfinite(weight).all():
