@@ -148,6 +148,11 @@ class Table:
         self.low: Value = self._psi[..., :1] if _largest(ends[..., 0]) > small else -np.inf
         self.high: Value = self._psi[..., -1:] if _largest(ends[..., 1]) > small else np.inf
 
+    @property
+    def nodes(self) -> tuple[Value, Value, Value]:
+        """Nodes x [n], psi [..., n] and profile [..., n] at them."""
+        return self._x, self._psi, self._slope
+
     def forward(self, x: Value) -> Value:
         """psi(x)."""
         first, last = float(self._x[0]), float(self._x[-1])

@@ -2,8 +2,9 @@
 
 Under a voltage drive along a stretch on which the voltage keeps its sign, the state of a separable model moves one way,
 so its natural coordinate psi is a running sum of the travel between samples, clipped at its end: one cumulative sum
-and one inversion, no time stepping. The only loop is over changes of sign. Models that are not separable, and any
-model behind a series resistance, a compliance or a current source, go to `devicelab.implicit`, or, with tensors, to
+and one inversion, no time stepping. The only loop is over changes of sign. That is done here by array operations, which
+tensors need, and in `devicelab.exact` by compiled kernels, which plain numbers take. Models that are not separable, and
+any model behind a series resistance, a compliance or a current source, go to `devicelab.implicit`, or, with tensors, to
 `devicelab.batched`.
 """
 
@@ -15,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import implicit
-from .circuit import Circuit
+from . import exact, implicit
+from .circuit import Circuit, plain
 from .drive import CurrentDrive, Drive
 from .errors import ParameterError
 from .models.base import Model, SeparableModel
@@ -52,13 +53,20 @@ def simulate(
         StepError: If the solver has to stop; the error carries the states until then.
     """
     _check(x0, tolerance)
-    if isinstance(drive, CurrentDrive):
+    if isinstance(drive, Drive) and compliance is None and type(series_resistance) is float and not series_resistance:
+        circuit, source = _BARE, drive.v
+    elif isinstance(drive, CurrentDrive):
         circuit, source = Circuit("current", series_resistance, compliance), drive.i
     else:
         circuit, source = Circuit("voltage", series_resistance, compliance), drive.v
     meta = {"source": "simulation", "model": model.name}
     if not circuit.trivial:
         meta |= {"drive": circuit.kind, "series_resistance": series_resistance, "compliance": compliance}
+    if circuit is _BARE and source.ndim == 1 and isinstance(model, SeparableModel) and exact.single(model, x0):
+        found = exact.trajectory(model, drive.t, source, x0)
+        if found is not None:
+            x, i = found
+            return Trace.of(drive.t, source, i, x, meta)
     x, v, i = _solve(model, drive.t, source, x0, circuit, tolerance)
     x = x + 0.0 * i  # a batch of resistances shares one state
     return Trace(t=_like(drive.t, x), v=v, i=i, x=x, meta={k: value for k, value in meta.items() if value is not None})
@@ -67,12 +75,18 @@ def simulate(
 BLOCK = 1024
 """Devices that are simulated at once, where no gradient is asked for."""
 
+_BARE = Circuit()
+
 _AnyModel = TypeVar("_AnyModel", bound=Model)
 
 
 def _check(x0: Value, tolerance: float) -> None:
-    start = x0.detach().cpu().numpy() if is_tensor(x0) else np.asarray(x0, dtype=float)
-    if not ((start >= 0) & (start <= 1)).all():
+    if isinstance(x0, float | int):
+        good = 0.0 <= x0 <= 1.0
+    else:
+        start = plain(x0)
+        good = bool(((start >= 0) & (start <= 1)).all())
+    if not good:
         raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
     if not 1e-13 <= tolerance <= 0.1:
         raise ParameterError("tolerance is out of bounds", got=tolerance, allowed="1e-13 to 0.1 of the state's range")
@@ -85,7 +99,7 @@ def _solve(
     if isinstance(model, SeparableModel) and circuit.trivial:
         x, i = _by_blocks(model, t, source, x0)
         return x, _like(source, x), i
-    wide = _with_time_axis(model)
+    wide = with_time_axis(model)
     values = [*model._leaves(), x0, circuit.series_resistance, circuit.limit]
     if any(is_tensor(value) for value in values):
         from . import batched
@@ -125,7 +139,10 @@ def trajectory(model: Model, t: NDArray[np.float64], v: NDArray[np.float64], x0:
     if not isinstance(model, SeparableModel):
         x, _, i = _solve(model, t, v, x0, Circuit(), implicit.TOLERANCE)
         return x, i
-    wide = _with_time_axis(model)
+    found = exact.trajectory(model, t, v, x0)
+    if found is not None:
+        return found
+    wide = with_time_axis(model)
     leaves = [*model._leaves(), x0]
     tensor = next((value for value in leaves if is_tensor(value)), None)
     ops = ops_for(tensor)
@@ -141,7 +158,8 @@ def _column(value: Value) -> Value:
     return value[..., None] if is_tensor(value) else np.asarray(value, dtype=float)[..., None]
 
 
-def _with_time_axis(model: _AnyModel) -> _AnyModel:
+def with_time_axis(model: _AnyModel) -> _AnyModel:
+    """The model with parameters [b] as [b, 1], so that they broadcast against time."""
     if all(isinstance(value, (int, float)) for value in model._leaves()):
         return model
     window = model.window.bind(**{name: _column(value) for name, value in model.window.values().items()})

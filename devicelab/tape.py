@@ -7,21 +7,24 @@ device), parameters and voltage (once a time), or the state as well.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .models.base import Model
-from .ops import Value
+from .models.base import Model, SeparableModel
+from .ops import Composed, Value
 
 ADD, SUB, MUL, DIV, NEG, EXP, LOG, SQRT, SINH, TANH, ABS, MIN, MAX, SINHC, POW, SELECT = range(16)
 VOLTAGE, STATE = 0, 1
 """Registers of the two inputs; parameters follow, then constants, then results."""
 
 Leaf: TypeAlias = "Traced | float"
+
+_AnyModel = TypeVar("_AnyModel", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,43 @@ class Program:
 
     def fill(self, values: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
         """Registers [count, registers] of devices with these parameter values, each [count]."""
-        out = np.zeros((count, self.registers))
-        for k, value in enumerate(values):
-            out[:, 2 + k] = value
-        start = 2 + len(values)
-        out[:, start : start + len(self.constants)] = self.constants
-        return out
+        return np.asarray(_filled(self.registers, 2, values, self.constants, count))
+
+
+def _filled(registers: int, first: int, values: list[Any], constants: tuple[float, ...], count: int) -> Any:
+    out = np.zeros((count, registers))
+    for k, value in enumerate(values):
+        out[:, first + k] = value
+    start = first + len(values)
+    out[:, start : start + len(constants)] = constants
+    return out
+
+
+V0, V1, DT, V, X = range(5)
+"""Registers of the five inputs of a `TraceProgram`: a ramp of the voltage, and a sample."""
+
+
+@dataclass(frozen=True)
+class TraceProgram:
+    """Instructions of a separable model's travel(v0, v1, dt) and current(v, x).
+
+    Args:
+        code: As in `Program`.
+        registers: Number of registers.
+        constants: Values of the registers after the parameters, which follow the inputs.
+        marks: Ends of the three parts (parameters only, travel, current), then the registers of travel and current.
+        used: Registers that do not change over a trace and are read by the second and third part.
+    """
+
+    code: NDArray[np.int64]
+    registers: int
+    constants: tuple[float, ...]
+    marks: NDArray[np.int64]
+    used: NDArray[np.int64]
+
+    def fill(self, values: list[Any], count: int) -> NDArray[np.float64]:
+        """Registers [count, registers] of devices with these parameter values, scalar or [count]."""
+        return np.asarray(_filled(self.registers, 5, values, self.constants, count))
 
 
 def program(model: Model) -> Program:
@@ -72,19 +106,52 @@ def _options(model: Model) -> tuple[tuple[str, Any], ...]:
     return tuple((name, getattr(model, name)) for name in model.__dataclass_fields__ if name not in skip)
 
 
+def trace_program(model: SeparableModel) -> TraceProgram:
+    """The instructions for whole traces of a separable model."""
+    return _record_trace(type(model), type(model.window), _options(model))  # type: ignore[arg-type]  # classes hash
+
+
 @lru_cache(maxsize=256)
-def _record(model: type[Model], window: type[Any], options: tuple[tuple[str, Any], ...]) -> Program:
-    blank = object.__new__(window)
-    recorder = _Recorder()
-    names = [entry.name for entry in model.parameters()]
-    own = {name: recorder.parameter(name) for name in names}
+def _record_trace(model: type[SeparableModel], window: type[Any], options: tuple[tuple[str, Any], ...]) -> TraceProgram:
+    recorder = _Recorder(inputs=5)
+    device, ops = _device_of_leaves(model, window, options, recorder), _TapeOps(recorder)
+    v0, v1, dt, v = (Traced(k, 1, recorder) for k in (V0, V1, DT, V))
+    travel = recorder.lift(device._travel(v0, v1, dt, ops))
+    length = len(recorder.code)
+    current = recorder.lift(device._current(v, Traced(X, 1, recorder), ops))
+    part = [result.level + (result.level > 0 and k >= length) for k, result in enumerate(recorder.results)]
+    code, registers, place = recorder.placed(part)
+    marks = [sum(p <= level for p in part) for level in range(3)]
+    written = {int(row[1]) for row in code[marks[0] :]} | set(range(5))
+    used = sorted({int(k) for row in code[marks[0] :] for k in row[2:]} - written)
+    return TraceProgram(
+        code,
+        registers,
+        recorder.constants,
+        np.array([*marks, place(travel), place(current)]),
+        np.array(used, dtype=np.int64),
+    )
+
+
+def _device_of_leaves(
+    model: type[_AnyModel], window: type[Any], options: tuple[tuple[str, Any], ...], recorder: _Recorder
+) -> _AnyModel:
+    """A device whose parameters are leaves that record."""
+    own = {entry.name: recorder.parameter(entry.name) for entry in model.parameters()}
     inner = {entry.name: recorder.parameter(f"window.{entry.name}") for entry in window.parameters()}
+    blank = object.__new__(window)
     for name, leaf in inner.items():
         object.__setattr__(blank, name, leaf)
     device = object.__new__(model)
     for name, value in {**own, **dict(options), "window": blank, "polarity": 1}.items():
         object.__setattr__(device, name, value)
-    ops = _TapeOps(recorder)
+    return device
+
+
+@lru_cache(maxsize=256)
+def _record(model: type[Model], window: type[Any], options: tuple[tuple[str, Any], ...]) -> Program:
+    recorder = _Recorder()
+    device, ops = _device_of_leaves(model, window, options, recorder), _TapeOps(recorder)
     v, x = Traced(VOLTAGE, 1, recorder), Traced(STATE, 2, recorder)
     i = recorder.lift(device._current(v, x, ops))
     length = len(recorder.code)
@@ -142,16 +209,22 @@ class Traced:
 class _Recorder:
     """Collects instructions; equal ones are recorded once."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 2) -> None:
         self.code: list[tuple[int, Leaf, Leaf, Leaf]] = []
         self.names: list[str] = []
+        self.results: list[Traced] = []
+        self._inputs = inputs
         self._constants: dict[float, Traced] = {}
         self._known: dict[tuple[int, ...], Traced] = {}
-        self._results: list[Traced] = []
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """Numbers that were lifted, in the order of their registers."""
+        return tuple(self._constants)
 
     def parameter(self, name: str) -> Traced:
         self.names.append(name)
-        return Traced(1 + len(self.names), 0, self)
+        return Traced(self._inputs - 1 + len(self.names), 0, self)
 
     def lift(self, value: Leaf) -> Traced:
         """A leaf as a register; numbers get provisional negative ones."""
@@ -170,14 +243,21 @@ class _Recorder:
             level = max(leaf.level for leaf in lifted)
             result = Traced(1_000_000 + len(self.code), level, self)
             self._known[key] = result
-            self._results.append(result)
+            self.results.append(result)
             padded = (*lifted, lifted[0], lifted[0])[:3]
             self.code.append((operation, padded[0], padded[1], padded[2]))
         return self._known[key]
 
     def program(self, current: Traced, rate: Traced, length: int) -> Program:
         """Everything recorded, the first `length` instructions for the current, sorted by level."""
-        base = 2 + len(self.names)
+        part = [min(result.level, 2) + (result.level == 2 and k >= length) for k, result in enumerate(self.results)]
+        code, registers, place = self.placed(part)
+        marks = tuple(sum(p <= level for p in part) for level in range(4))
+        return Program(code, registers, tuple(self.names), self.constants, marks, place(current), place(rate))  # type: ignore[arg-type]
+
+    def placed(self, part: list[int]) -> tuple[NDArray[np.int64], int, Callable[[Leaf], int]]:
+        """The instructions sorted by part, the number of registers, and where a leaf is kept."""
+        base = self._inputs + len(self.names)
         first = base + len(self._constants)
 
         def place(leaf: Leaf) -> int:
@@ -186,22 +266,12 @@ class _Recorder:
                 return base - 1 - leaf.register
             return leaf.register - 1_000_000 + first if leaf.register >= 1_000_000 else leaf.register
 
-        part = [min(result.level, 2) + (result.level == 2 and k >= length) for k, result in enumerate(self._results)]
         order = sorted(range(len(part)), key=lambda k: (part[k], k))
-        rows = [[self.code[k][0], place(self._results[k]), *map(place, self.code[k][1:])] for k in order]
-        marks = tuple(sum(p <= level for p in part) for level in range(4))
-        return Program(
-            np.array(rows, dtype=np.int64).reshape(-1, 5),
-            first + len(self.code),
-            tuple(self.names),
-            tuple(self._constants),
-            marks,  # type: ignore[arg-type]
-            place(current),
-            place(rate),
-        )
+        rows = [[self.code[k][0], place(self.results[k]), *map(place, self.code[k][1:])] for k in order]
+        return np.array(rows, dtype=np.int64).reshape(-1, 5), first + len(self.code), place
 
 
-class _TapeOps:
+class _TapeOps(Composed):
     """`devicelab.ops.Ops` that records."""
 
     def __init__(self, recorder: _Recorder) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from ..ops import Ops, Value
 from ..parameters import parameter
 from .base import SeparableModel
+from .threshold import ramp_integral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +38,7 @@ class NonlinearIonDrift(SeparableModel):
 
     def _speed(self, v: Value, ops: Ops) -> Value:
         return self.a * (ops.power(ops.relu(v), self.m) - ops.power(ops.relu(-v), self.m))
+
+    def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
+        sign = ops.select(v0 + v1, 1.0 + 0.0 * v0, -1.0 + 0.0 * v0)
+        return sign * self.a * dt * ramp_integral(sign * v0, sign * v1, self.m, ops)  # exact, unlike the five points
