@@ -225,7 +225,17 @@ def _arrays(trace: Trace) -> dict[str, NDArray[np.float64]]:
 
 def plain_json(meta: Any) -> str:
     """Metadata as one line of JSON; numpy values become plain ones, and what JSON cannot hold becomes text."""
-    return json.dumps(dict(meta), default=_plain, ensure_ascii=False)
+    text = json.dumps(dict(meta), default=_plain, ensure_ascii=False)
+    return text if text.isascii() or _is_unicode(text) else json.dumps(dict(meta), default=_plain)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold the text; a file name in another code page is escaped instead."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

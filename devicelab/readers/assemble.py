@@ -14,7 +14,9 @@ from ..errors import FileFormatError, TraceError
 from ..trace import Trace
 from .branches import cycle_starts
 from .choice import Choice, Job, NoPairError, choose, find_column
-from .roles import describe
+from .delimited import NEW_PIECE
+from .preamble import said_in
+from .roles import describe, name_role
 from .table import Block, Column, Table
 from .timing import make_time
 from .units import Unit
@@ -32,7 +34,7 @@ def traces_of(blocks: list[Block], job: Job) -> list[Trace]:
     """
     traces: list[Trace] = []
     refusal: NoPairError | None = None
-    for block in (part for whole in blocks for part in split_numbered(whole)):
+    for block in (part for whole in blocks for half in split_numbered(whole) for part in split_repeated(half, job)):
         try:
             choice = choose(block, job)
         except NoPairError as problem:
@@ -77,6 +79,42 @@ def split_numbered(block: Block) -> list[Block]:
         meta = {**block.meta, "step": numbers[0] if len(numbers) == 1 else "".join(step)}
         parts.append(replace(block, columns=columns, meta=meta))
     return parts
+
+
+def split_repeated(block: Block, job: Job) -> list[Block]:
+    """Blocks for several sweeps side by side, `V, I, V, I` or `V, I, I`, with or without a group above each.
+
+    Columns that stand there once, such as a time, belong to every part. Other blocks stay whole.
+    """
+    if not block.named or job.profile.columns or job.options.columns:
+        return [block]
+    names = [column.name for column in block.columns]
+    groups = block.groups if len(block.groups) == len(names) and any(block.groups) else ()
+    if groups:
+        bare = [name.removeprefix(f"{group}.") for name, group in zip(names, groups, strict=True)]
+    else:  # a second V is called V.1 by programs that cannot bear two
+        bare = [base if (base := re.sub(r"\.\d+$", "", name)) in names else name for name in names]
+    places: dict[str, list[int]] = {}
+    for k, name in enumerate(bare):
+        places.setdefault(name, []).append(k)
+    count = {role: {len(at) for name, at in places.items() if name_role(name)[0] == role} for role in "vi"}
+    times = max((n for n in count["i"] if n > 1 and count["v"] & {1, n}), default=1)
+    if times == 1:
+        return [block]
+    parts = []
+    for j in range(times):
+        kept = sorted(at[j] if len(at) == times else at[0] for at in places.values())
+        columns = tuple(replace(block.columns[k], name=bare[k]) for k in kept)
+        group = next((groups[k] for k in kept if len(places[bare[k]]) == times), "") if groups else ""
+        parts.append(replace(block, columns=columns, groups=(), meta={**block.meta, "part": j + 1, **_told(group)}))
+    return parts
+
+
+def _told(group: str) -> dict[str, Any]:
+    """What the group above some columns says of them."""
+    if found := NEW_PIECE.search(group):
+        return {found[1].lower().replace("loop", "cycle"): int(found[2])}
+    return {"group": group} if group else {}
 
 
 def pieces(block: Block, choice: Choice, job: Job) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
@@ -126,7 +164,7 @@ def _used_rows(block: Block, choice: Choice) -> NDArray[np.int64]:
 def _trace(block: Block, rows: NDArray[np.int64], found: dict[str, Any], choice: Choice, job: Job) -> Trace:
     """One trace out of some rows of a block."""
     options = job.options
-    meta = {**job.meta, **block.meta, **found}
+    meta = {**said_in(block.meta.get("preamble", ())), **job.meta, **block.meta, **found}
     signals = {"v": choice.v, "i": choice.i}
     if choice.t is not None and options.rate is None and options.duration is None:
         signals["t"] = choice.t

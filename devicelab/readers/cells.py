@@ -26,14 +26,15 @@ NUMBER = {
     ",": re.compile(r"[+-]?(?:\d+,?\d*|,\d+)(?:[eEdD][+-]?\d{1,4})?"),
 }
 STAMP = re.compile(
-    r"(\d{1,4})[/.-](\d{1,2})[/.-](\d{1,4})[ T]+(\d{1,2}):(\d{2}):(\d{2})(?:[.,](\d{1,12}))?\s*([AaPp][Mm])?Z?"
+    r"(\d{1,4})[/.-](\d{1,2})[/.-](\d{1,4})[ T]+(\d{1,2}):(\d{2}):(\d{2})(?:[.,](\d{1,12}))?\s*([AaPp][Mm])?"
+    r"(?:Z|[+-]\d{2}:?\d{2})?"
 )
 CLOCK = re.compile(r"()()()(\d{1,2}):(\d{2}):(\d{2})(?:[.,](\d{1,12}))?\s*([AaPp][Mm])?")
 
 
 def clean(cell: str) -> str:
     """The cell without blanks and quotes around it."""
-    return cell.strip(" \t\u00a0\"'")
+    return cell.strip(" \t\u00a0\"'").replace("\u2212", "-")
 
 
 def is_number(cell: str, decimal: str = ".") -> bool:
@@ -79,7 +80,7 @@ def to_column(
     text: dict[int, str] = {}
     units: dict[str, int] = {}
     for row, cell in enumerate(cells):
-        if isinstance(cell, (int, float)):
+        if isinstance(cell, (int, float)) and not isinstance(cell, bool):
             values[row] = float(cell)
             continue
         word = clean(str(cell))
@@ -146,4 +147,6 @@ def _ymd(a: str, b: str, c: str) -> tuple[int, int, int]:
 def _stamp_text(cell: Any) -> str:
     if isinstance(cell, timedelta):
         return f"{cell.total_seconds():.9g} s"
-    return cell.isoformat(" ") if isinstance(cell, datetime) else str(cell)
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ")
+    return f"{cell} 00:00:00" if isinstance(cell, date) else str(cell)  # midnight comes without its time

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import FileFormatError
 from .options import Options
+from .preamble import unit_above
 from .profile import Profile
 from .roles import SI, Role, best, describe
 from .table import Block, Column
@@ -71,10 +72,24 @@ def choose(block: Block, job: Job) -> Choice:
         index["t"] = t
     if "cycle" not in index and (cycles := best(block.columns, roles, "cycle")):
         index["cycle"] = cycles[0]
+    _check_units_above(block, roles, index)
     kelvin = [k for k in best(block.columns, roles, "temperature") if roles[k].unit is not None]
     chosen = {role: _scaled(block.columns[k], roles[k], role) for role, k in index.items()}
     temperature = next((_scaled(block.columns[k], roles[k], "temperature") for k in kelvin), None)
     return Choice(chosen["v"], chosen["i"], chosen.get("t"), chosen.get("cycle"), "", temperature)
+
+
+def _check_units_above(block: Block, roles: list[Role], index: Mapping[str, int]) -> None:
+    """Raise `FileFormatError` where a column states no unit but a line above the header does, or a factor."""
+    for role, k in index.items():
+        above = unit_above(block.meta.get("preamble", ()), role) if role in SI and roles[k].unit is None else None
+        if above is not None:
+            raise FileFormatError(
+                f"column {block.columns[k].name!r} states no unit, but a line above it seems to",
+                got=repr(above[0][:80]),
+                allowed="the unit beside the name, or in a row below the names",
+                hint=f"state the unit yourself: units={{{role!r}: {above[1]!r}}}",
+            )
 
 
 def _roles(block: Block, asked: Mapping[str, str | int], job: Job) -> list[Role]:
@@ -92,8 +107,8 @@ def _roles(block: Block, asked: Mapping[str, str | int], job: Job) -> list[Role]
             unit = require_unit(text, f"column {column.name!r}") if text and role in SI else None
             roles.append(Role(role, unit, "", 0))
         else:
-            guess = describe(column)
-            text = told.get(guess.kind) or (None if guess.unit else usual.get(guess.kind))
+            guess = describe(column, told)
+            text = None if guess.unit else usual.get(guess.kind)
             roles.append(replace(guess, unit=require_unit(text, f"column {column.name!r}")) if text else guess)
         _check_unit(roles[-1], column)
     return roles

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import chain, groupby, islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from .units import parse_unit, split_unit
 DELIMITERS = ("\t", ";", ",", "|", " ")
 NAMES = {"tab": "\t", "semicolon": ";", "comma": ",", "space": " ", "pipe": "|"}
 COMMENT = re.compile(r"^\s*(?:[#%!]|//)+\s?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
+NUMBER_LIKE = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*(?:[eE][+-]?\d+)?")
 NEW_PIECE = re.compile(r"(?i)^\W*(cycle|loop|sweep|run|trace|step)\D{0,6}(\d+)\s*((of|/)\s*\d+)?\W*$")
 MOST_COLUMNS = 10_000
 MOST_WORDS = 40
@@ -79,7 +81,8 @@ def read_blocks(text: str, name: str, layout: Layout) -> list[Block]:
     Raises:
         FileFormatError: If there is no table of numbers in the text, or text stands amid the numbers.
     """
-    raw = enumerate(re.split(r"\r\n|\n|\r", text.lstrip("\ufeff")), start=1)
+    plain = text.replace("\ufeff", "").replace("\u2212", "-")  # joined files have marks within; a minus is a minus
+    raw = enumerate(re.split(r"\r\n|\n|\r", plain), start=1)
     lines = [Line(number, line) for number, line in raw if line.strip(" \t\f,;\u00a0") and number > layout.skip]
     if not lines:
         raise FileFormatError(f"{name} holds no data", got="blank lines only", allowed="rows of numbers")
@@ -89,7 +92,11 @@ def read_blocks(text: str, name: str, layout: Layout) -> list[Block]:
         raise FileFormatError(
             f"{name} has too many columns", got=f"{widest + 1} in one row", allowed=f"up to {MOST_COLUMNS}"
         )
+    if dialect.decimal == "," and layout.decimal == "auto":
+        _check_decimal_comma([line.text for line in lines], dialect, name)
     pieces = _plain(lines, dialect) or _pieces([_told(line, dialect) for line in lines], dialect, name)
+    for piece in pieces:
+        _check_nothing_is_lost(piece, dialect, name)
     blocks = [_block(piece, dialect, layout) for piece in pieces]
     if not blocks:
         raise FileFormatError(f"{name} holds no rows of numbers", got=lines[0].text[:60], allowed="a table of numbers")
@@ -108,7 +115,8 @@ def find_dialect(lines: list[str], name: str, layout: Layout) -> Dialect:
 
     def score(dialect: Dialect) -> float:
         rows = [dialect.split(line) for line in sample]
-        return sum(numeric_share(row, dialect.decimal) for row in rows if len(row) >= least) / len(rows)
+        shares = [numeric_share(row, dialect.decimal) for row in rows if len(row) >= least]
+        return sum(share for share in shares if share >= 0.5) / len(rows)
 
     scores = [score(dialect) for dialect in found]
     best = int(np.argmax(scores))
@@ -120,6 +128,34 @@ def find_dialect(lines: list[str], name: str, layout: Layout) -> Dialect:
             hint="say how the file is built in a profile, see docs/readers.md",
         )
     return found[best]
+
+
+def _check_decimal_comma(lines: list[str], dialect: Dialect, name: str) -> None:
+    """Raise `FileFormatError` where every comma could as well part thousands: `1,500` is 1.5 or 1500."""
+    cells = (cell for line in lines for cell in dialect.split(line) if "," in cell and is_number(cell, ","))
+    found = list(islice(cells, 1))
+    if found and all(THOUSANDS.fullmatch(cell) for cell in chain(found, cells)):
+        raise FileFormatError(
+            f"{name} has commas that are decimal signs or part thousands",
+            got=f"numbers such as {found[0]!r}",
+            allowed="numbers that tell, such as 0,5 or 1.5",
+            hint='say which in a profile: [layout] decimal = ","; or export without thousands separators',
+        )
+
+
+def _check_nothing_is_lost(piece: Piece, dialect: Dialect, name: str) -> None:
+    """Raise `FileFormatError` where rows around the data are numbers too, but parted in another way."""
+    for lines in ([line.text for line in piece.above], list(piece.below)):
+        for delimiter in DELIMITERS[:4]:
+            other = Dialect(delimiter, ".")
+            rows = [line for line in lines if delimiter in line and numeric_share(other.split(line)) == 1.0]
+            if len(rows) > 1 and delimiter != dialect.delimiter:
+                raise FileFormatError(
+                    f"{name} has rows that are parted in two ways",
+                    got=f"{rows[0][:60]!r} beside rows parted by {dialect.delimiter!r}",
+                    allowed="one delimiter for the whole file",
+                    hint="were two exports joined? part them into two files",
+                )
 
 
 def _told(line: Line, dialect: Dialect) -> Line:
@@ -164,7 +200,8 @@ def _starts_a_piece(above: list[Line], first: list[Line], width: int, dialect: D
     """
     known = {line.text.strip() for line in first}
     for line in above:
-        header = dialect.delimiter != " " and len(dialect.split(line.text)) == width
+        cells = dialect.split(line.text)
+        header = dialect.delimiter != " " and len(cells) == width and not any(map(NUMBER_LIKE.fullmatch, cells))
         if header or line.text.strip() in known or NEW_PIECE.search(line.text):
             return True
     strange = [line for line in above if not COMMENT.match(line.text)]
@@ -214,9 +251,9 @@ def _block(piece: Piece, dialect: Dialect, layout: Layout) -> Block:
         heads = [list(layout.names)]
     elif layout.header != "none":
         heads, columns = _fit_header(above, columns, dialect)
-    names, units = name_columns(heads, len(columns))
+    names, units, groups = name_columns(heads, len(columns))
     while len(columns) > 1 and not names[-1] and _is_blank(columns[-1]):
-        columns, names, units = columns[:-1], names[:-1], units[:-1]
+        columns, names, units, groups = columns[:-1], names[:-1], units[:-1], groups[:-1]
     named = bool(heads)
     if not named:
         names = [f"column {k + 1}" for k in range(len(columns))]
@@ -226,14 +263,14 @@ def _block(piece: Piece, dialect: Dialect, layout: Layout) -> Block:
         for k, (label, unit, cells) in enumerate(zip(names, units, columns, strict=True))
     )
     meta: dict[str, Any] = {}
-    words = [line.text.strip() for line in above[: len(above) - len(heads)]]
+    words = [line.text.strip() for line in (above[:-1] if heads else above)]
     if words:
         meta["preamble"] = words[:MOST_WORDS]
     if piece.below:
         meta["trailer"] = list(piece.below[:MOST_WORDS])
     if cycle := next((found for line in reversed(above) if (found := NEW_PIECE.search(line.text))), None):
         meta["cycle" if cycle[1].lower() in {"cycle", "loop"} else cycle[1].lower()] = int(cycle[2])
-    return Block(built, numbers, named, meta)
+    return Block(built, numbers, named, meta, groups=tuple(groups))
 
 
 def _fit_header(above: list[Line], columns: list[Any], dialect: Dialect) -> tuple[list[list[str]], list[Any]]:
@@ -270,6 +307,8 @@ def _numbers(data: list[Line], dialect: Dialect) -> NDArray[np.float64] | None:
             return None
         texts = [text.replace(",", ".") for text in texts]
     delimiter = None if dialect.delimiter == " " else dialect.delimiter
+    if delimiter and '"' in texts[0] and all(t.count('"') == 2 * t.count(delimiter) + 2 for t in texts):
+        texts = [text.replace('"', "") for text in texts]
     if delimiter and all(text.endswith(delimiter) for text in texts):
         texts = [text[:-1] for text in texts]  # one empty column at the end, as KickStart writes
     try:
@@ -282,18 +321,40 @@ def _is_blank(cells: Any) -> bool:
     return isinstance(cells, list) and all(is_missing(cell) for cell in cells)
 
 
-def name_columns(heads: list[list[str]], width: int) -> tuple[list[str], list[str | None]]:
-    """Column names and units out of up to three header rows: groups, names, units."""
+def name_columns(heads: list[list[str]], width: int) -> tuple[list[str], list[str | None], list[str]]:
+    """Column names, units and groups out of up to three header rows: groups, names, units, comments.
+
+    A row of nothing but units may stand below the names, with comments below it, or above them. A group, such as a
+    merged cell with the name of a device, reaches up to the next one.
+    """
     if not heads:
-        return [""] * width, [None] * width
+        return [""] * width, [None] * width, [""] * width
     units: list[str | None] = [None] * width
-    if len(heads) > 1 and all(parse_unit(cell.strip("[]() ")) for cell in heads[-1] if cell):
-        units = [cell.strip("[]() ") or None for cell in heads[-1]]
-        heads = heads[:-1]
+    at = next((k for k in reversed(range(len(heads))) if _is_units(heads[k], whole=k < len(heads) - 1)), None)
+    if at is not None and len(heads) > 1:
+        units = [cell.strip("[]() ") or None for cell in heads[at]]
+        heads = heads[:at] or heads[at + 1 :]
     parted = [split_unit(cell) for cell in heads[-1]]
     names = [name for name, _ in parted]
     units = [own or below for (_, own), below in zip(parted, units, strict=True)]
+    groups = [""] * width
     if len(heads) > 1 and any(a == b for a, b in pairwise(sorted(names)) if a):
-        groups = ["" if is_missing(group) else f"{group}." for group in heads[-2]]
-        names = [group + name for group, name in zip(groups, names, strict=True)]
-    return names, units
+        groups = _reaching(["" if is_missing(group) else group for group in heads[-2]])
+        names = [f"{group}.{name}" if group else name for group, name in zip(groups, names, strict=True)]
+    return names, units, groups
+
+
+def _is_units(row: list[str], *, whole: bool) -> bool:
+    """Whether a header row holds units and nothing else, in every column if `whole`."""
+    said = [cell.strip("[]() ") for cell in row]
+    if whole and not all(said):
+        return False
+    return any(not cell.isdigit() for cell in said if cell) and all(parse_unit(cell) for cell in said if cell)
+
+
+def _reaching(groups: list[str]) -> list[str]:
+    """Groups, each repeated over the blanks behind it."""
+    filled: list[str] = []
+    for group in groups:
+        filled.append(group or (filled[-1] if filled else ""))
+    return filled

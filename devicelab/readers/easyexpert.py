@@ -29,6 +29,7 @@ class Record:
     names: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    cut_off: bool = False
 
 
 def read_easyexpert(text: str, name: str) -> list[Block]:
@@ -40,6 +41,8 @@ def read_easyexpert(text: str, name: str) -> list[Block]:
         FileFormatError: If there is no `DataName` with `DataValue` lines below it.
     """
     records = [record for record in _records(text) if record.names and record.rows]
+    for record in records:
+        _check_width(record, name)
     if not records:
         raise FileFormatError(
             f"{name} holds no EasyEXPERT data",
@@ -74,6 +77,7 @@ def _records(text: str) -> list[Record]:
         elif key == "DataValue":
             records[-1].rows.append(rest)
             records[-1].lines.append(number)
+    records[-1].cut_off = not text.endswith(("\n", "\r"))
     return [_by_row(record) for record in records]
 
 
@@ -86,8 +90,22 @@ def _by_row(record: Record) -> Record:
         record.rows = [list(row) for row in zip(*record.rows, strict=False)]
         record.lines = [record.lines[0]] * len(record.rows)
     width = len(record.names)
-    record.rows = [(row + [""] * width)[:width] for row in record.rows]
+    record.rows = [row + [""] * (width - len(row)) for row in record.rows]
     return record
+
+
+def _check_width(record: Record, name: str) -> None:
+    """Cut empty cells off the ends of rows; more numbers than names are decimal commas, or a damaged file."""
+    width = len(record.names)
+    wide = next((k for k, row in enumerate(record.rows) if any(row[width:])), None)
+    if wide is not None:
+        raise FileFormatError(
+            f"{name} has rows with more numbers than names",
+            got=f"line {record.lines[wide]}: {len(record.rows[wide])} numbers for {', '.join(record.names)}",
+            allowed="one number for each name",
+            hint="were the numbers written with decimal commas? export again with decimal points",
+        )
+    record.rows = [row[:width] for row in record.rows]
 
 
 def _repeats(record: Record, other: Record) -> bool:
@@ -129,6 +147,8 @@ def _blocks(record: Record) -> list[Block]:
         compliance={c["v"]: c["limit"] for c in channels if c["limit"] is not None},
     )
     points = _count(record, "Dimension1") or len(block)
+    if record.cut_off and len(block) < points * (_count(record, "Dimension2") or 1):
+        block = block.rows(np.arange(len(block) - 1))  # its last number may have lost digits, or its exponent
     steps = _count(record, "Dimension2") or 1
     if len(block) != points * steps:
         block = Block(**{**vars(block), "meta": {**meta, "incomplete": f"{len(block)} of {points * steps} rows"}})

@@ -76,7 +76,7 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     for item in given:
         path = Path(item)
         if path.is_dir():
-            files = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and _shown(p, path)]
+            files = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _is_file(p) and _shown(p, path)]
         elif path.exists():
             files = [path]
         else:
@@ -89,6 +89,11 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
             )
         found.update(dict.fromkeys(sorted(files, key=lambda p: _natural(str(p)))))
     return list(found)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to nowhere, which is worth a report."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _shown(path: Path, folder: Path) -> bool:
@@ -204,10 +209,29 @@ def _read_all(
         if workers > 1:
             # Pool ends its processes at once when a run is interrupted; ProcessPoolExecutor may wait for ever.
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers, initializer=_deaf))
+            _await_start(pool)
             outcomes = pool.imap(partial(read_one, job=job), files, chunksize=max(1, min(16, len(files) // workers)))
         for outcome in outcomes:
             bar.update(1)
             yield outcome
+
+
+def _await_start(pool: Any) -> None:
+    """Wait for the first process. Where all die at once, as in a script without a guard, a pool goes on starting them.
+
+    Raises:
+        ParameterError: If a process ends before it has begun.
+    """
+    started, first = multiprocessing.active_children(), pool.apply_async(_deaf)
+    while not first.ready():
+        first.wait(0.1)
+        if any(child.exitcode for child in started):
+            raise ParameterError(
+                "the processes that read files end as soon as they start",
+                got=f"exit code {next(child.exitcode for child in started if child.exitcode)}",
+                allowed='a script that runs nothing when imported: if __name__ == "__main__": ...',
+                hint="put that line around what the script does, or read with workers=1",
+            )
 
 
 def _deaf() -> None:
@@ -247,7 +271,10 @@ def _plain(text: str) -> Any:
 
 def _stamp(path: Path) -> str:
     """Tells whether a file is the one that an earlier run read."""
-    state = path.stat()
+    try:
+        state = path.stat()
+    except OSError:
+        return f"{path.absolute()} is not there"
     return f"{path.absolute()} {state.st_size} {state.st_mtime_ns}"
 
 

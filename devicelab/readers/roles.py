@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import FileFormatError
 from .table import Column
-from .units import LONGEST_NAME, NOT_A_UNIT_WE_TAKE, Unit, parse_unit, require_unit
+from .units import LONGEST_NAME, NOT_A_UNIT_WE_TAKE, Unit, bracketed, parse_unit, require_unit
 
 SI = {"v": "V", "i": "A", "t": "s", "r": "ohm", "temperature": "K"}
 ROLE_OF_SI = {si: role for role, si in SI.items()}
@@ -27,6 +27,11 @@ NOT_NAMES = {
     "image", "input", "value", "valid", "video",
 }  # fmt: skip
 """Words that look like a voltage or a current with a subscript."""
+SCALED = re.compile(
+    r"(?i)\d\s*e[-+]?\d|10\s*(\^|\*\*)|\bx\s*10|%|amp|(?<![a-z])(micro|milli|nano|pico|femto|kilo|mega)"
+)
+"""What no name says without meaning a unit or a factor."""
+OF_TIME = {"", "elapsed", "relative", "absolute", "rel", "abs", "measured", "total"}
 CYCLE = re.compile(
     r"(?i)^(cycle|loop|sweep|run|repeat|iteration)s?([ _]?(no\.?|nr\.?|num|number|index|id|#))?$|^#?cycle$"
 )
@@ -49,8 +54,12 @@ class Role:
     rank: int
 
 
-def describe(column: Column) -> Role:
+def describe(column: Column, told: Mapping[str, str] | None = None) -> Role:
     """What one column seems to be.
+
+    Args:
+        column: As it stands in the file.
+        told: Role to the unit that the caller states; what the file says of it is then not looked at.
 
     Raises:
         FileFormatError: If the unit of a voltage, current or time is unknown, or contradicts the name.
@@ -61,6 +70,8 @@ def describe(column: Column) -> Role:
     if unit is None:
         name, unit = _suffix_unit(name)
     role, stem, rank = name_role(name)
+    if told and role in told and not NOT_A_SIGNAL.search(name):
+        return Role(role, require_unit(told[role], f"column {name!r}"), stem, rank)
     known = parse_unit(unit) if unit else None
     if role == "t" and unit == "S":  # S is siemens, except where the header says time
         known = Unit("S", "s")
@@ -81,7 +92,28 @@ def describe(column: Column) -> Role:
         return Role("", known, stem, 9)
     if not role and known:
         role, rank = ROLE_OF_SI.get(known.si, ""), 1
+    if unit is None and role in WORDS and not column.is_text:
+        _check_no_unit_is_hidden(name, role)
     return Role(role, known, stem, rank)
+
+
+def _check_no_unit_is_hidden(name: str, role: str) -> None:
+    """Raise `FileFormatError` where a name seems to state a unit or a factor that was not understood."""
+    said = [text for _, _, text in bracketed(name)]
+    words = re.split(r"[^\wµμΩ°]+|_", name)[1:]
+    units = [unit for word in words if (unit := parse_unit(word))]
+    strange = [text for text in said if SCALED.search(text) or (role == "t" and text.lower() not in OF_TIME)]
+    strange += [unit.text for unit in units if unit.si == SI[role] and unit.scale != 1.0]
+    strange += [word for word in words if re.fullmatch(r"[GMTUNPKF][VAS]|[GMT][vas]", word)]
+    if not strange and (found := SCALED.search(name)) and not re.search(r"(?i)amp", found[0]):
+        strange = [found[0]]
+    if strange:
+        raise FileFormatError(
+            f"column {name!r} seems to state a unit or factor that is not understood",
+            got=repr(strange[0]),
+            allowed="a unit in brackets, such as (uA), at the end of the name",
+            hint=f"state the unit yourself: units={{{role!r}: {SI[role]!r}}}",
+        )
 
 
 def _looks_electrical(unit: str) -> bool:
@@ -90,7 +122,7 @@ def _looks_electrical(unit: str) -> bool:
 
 def _suffix_unit(name: str) -> tuple[str, str | None]:
     """Units behind an underscore or blank (`I_uA`, `Time ms`) that fit the name, or a name that is itself a unit."""
-    found = re.fullmatch(r"(.+?)[_ ]([^_ ]+)", name)
+    found = re.fullmatch(r"(.+?)[_ :;=-]\s*([^_ :;=-]+)", name) or re.fullmatch(r"([VvUuIi])([fpnuµμmk][VA])", name)
     if found and (unit := parse_unit(found[2])):
         role = name_role(found[1])[0]
         if (role in SI and SI[role] == unit.si) or (role == "t" and found[2] == "S"):

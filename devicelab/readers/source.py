@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,10 @@ MAGIC: dict[bytes, str] = {
     b"\xd0\xcf\x11\xe0": "xls",
     b"\x89HDF\r\n\x1a\n": "hdf5",
 }
+PACKED: dict[bytes, str] = {
+    b"\x1f\x8b": "gzip within gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR",
+    b"%PDF": "PDF", b"\x28\xb5\x2f\xfd": "Zstandard",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,13 @@ def open_source(path: str | Path) -> Source:
             hint="was the measurement saved, or the copy cut off?",
         )
     data = _gunzip(raw, path) if raw.startswith(b"\x1f\x8b") else raw
+    packed = next((name for magic, name in PACKED.items() if data.startswith(magic)), "")
+    if zipfile.is_zipfile(io.BytesIO(data)) and data.startswith(b"PK") and b"[Content_Types].xml" not in data:
+        packed = "a zip archive"
+    if packed:
+        raise FileFormatError(
+            f"{path.name} is packed", got=packed, allowed="text, .gz of text, .xls, .xlsx, HDF5", hint="unpack it first"
+        )
     return Source(path, data, hashlib.sha256(raw).hexdigest())
 
 
@@ -131,7 +143,7 @@ def _neighbours(path: Path) -> str | None:
     import difflib
 
     try:
-        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        names = [e.name for e in path.parent.iterdir() if e.name != path.name] if path.parent.is_dir() else []
     except OSError:
         return None
     near = difflib.get_close_matches(path.name, names, n=3)

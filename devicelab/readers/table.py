@@ -45,6 +45,7 @@ class Block:
         meta: What the file says about this piece.
         pairs: Column names that belong together as (voltage, current), where the file says so.
         compliance: Name of the voltage column to the current limit of its channel [A].
+        groups: For each column the group that stands above its name, and before a dot within it; empty for none.
     """
 
     columns: tuple[Column, ...]
@@ -53,6 +54,7 @@ class Block:
     meta: Mapping[str, Any] = field(default_factory=dict)
     pairs: tuple[tuple[str, str], ...] = ()
     compliance: Mapping[str, float] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.lines.size)

@@ -23,13 +23,20 @@ WORDS: dict[str, str] = {
     "sec": "s", "secs": "s", "ohm": "ohm", "ohms": "ohm", "siemens": "S", "hertz": "Hz", "watt": "W", "watts": "W",
     "kelvin": "K",
 }  # fmt: skip
-OTHERS: dict[str, tuple[str, float, float]] = {
-    "min": ("s", 60.0, 0.0), "h": ("s", 3600.0, 0.0), "°C": ("K", 1.0, 273.15), "degC": ("K", 1.0, 273.15),
-    "C": ("K", 1.0, 273.15), "celsius": ("K", 1.0, 273.15), "usec": ("s", 1e-6, 0.0), "msec": ("s", 1e-3, 0.0),
-    "nsec": ("s", 1e-9, 0.0), "1": ("1", 1.0, 0.0), "um2": ("m2", 1e-12, 0.0), "um^2": ("m2", 1e-12, 0.0),
-    "µm2": ("m2", 1e-12, 0.0), "µm²": ("m2", 1e-12, 0.0), "m2": ("m2", 1.0, 0.0), "cm2": ("m2", 1e-4, 0.0),
-    "nm2": ("m2", 1e-18, 0.0),
+TIMES = {
+    "usec": 1e-6, "msec": 1e-3, "nsec": 1e-9, "min": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0,
+    "h": 3600.0, "hr": 3600.0, "hrs": 3600.0, "hour": 3600.0, "hours": 3600.0, "day": 86400.0, "days": 86400.0,
 }  # fmt: skip
+AREAS = {"n": 1e-18, "u": 1e-12, "µ": 1e-12, "μ": 1e-12, "m": 1e-6, "c": 1e-4, "": 1.0}
+OTHERS: dict[str, tuple[str, float, float]] = {
+    **{name: ("s", scale, 0.0) for name, scale in TIMES.items()},
+    **{f"{prefix}m{square}": ("m2", scale, 0.0) for prefix, scale in AREAS.items() for square in ("2", "²", "^2")},
+    **{name: ("K", 1.0, 273.15) for name in ("°C", "degC", "C", "celsius")},
+    "1": ("1", 1.0, 0.0),
+}
+NEVER_LARGE = {"V", "A", "s", "S", "F", "K"}
+"""No device is measured in megaampere: `MA` stands for mA in headers that know capitals only, and so for nothing."""
+BRACKETS = re.compile(r"[\s_]*(?:\(([^()]*)\)|\[([^\[\]]*)\]|\{([^{}]*)\}|<([^<>]*)>)")
 LONGEST_NAME = 200
 """Characters in the longest text that is looked at as the name of a column; anything longer is no header."""
 NOT_A_UNIT_WE_TAKE = re.compile(r"/|\^|²|%|·|\*|^a\.?u\.?$|^arb|^norm|^log|^dB", re.IGNORECASE)
@@ -55,7 +62,7 @@ class Unit:
 def parse_unit(text: str) -> Unit | None:
     """The unit that `text` names, or None when it is not a unit this toolkit knows.
 
-    Symbols are case sensitive where case decides the size (`mA`, `MA`), words are not (`Volt`, `microampere`).
+    Symbols are case sensitive where case decides the size (`mohm`, `Mohm`), words are not (`Volt`, `microampere`).
     """
     token = text.strip()
     if token in OTHERS:
@@ -63,14 +70,21 @@ def parse_unit(text: str) -> Unit | None:
         return Unit(token, si, scale, offset)
     if token in SYMBOLS:
         return Unit(token, SYMBOLS[token])
-    if token[:1] in PREFIXES and token[1:] in SYMBOLS and token[1:] not in {"S", "K"}:
-        return Unit(token, SYMBOLS[token[1:]], PREFIXES[token[0]])
     if token in {"uS", "µS", "μS", "nS", "mS"}:
         return Unit(token, "S", PREFIXES[token[0]])
+    if token[:1] == "K" and SYMBOLS.get(token[1:]) in {"ohm", "Hz"}:
+        return Unit(token, SYMBOLS[token[1:]], 1e3)
+    if token[:1] in PREFIXES and token[1:] not in {"S", "K"}:
+        si = SYMBOLS.get(token[1:]) or WORDS.get(token[1:].lower(), "")
+        if si and not (si in NEVER_LARGE and PREFIXES[token[0]] > 1e3):
+            return Unit(token, si, PREFIXES[token[0]])
     word = token.lower()
     for prefix, scale in {"": 1.0, **WORD_PREFIXES}.items():
-        if word.startswith(prefix) and word[len(prefix) :] in WORDS:
-            return Unit(token, WORDS[word[len(prefix) :]], scale)
+        rest = word.removeprefix(prefix).strip() if word.startswith(prefix) else ""
+        if rest in WORDS:
+            return Unit(token, WORDS[rest], scale)
+        if prefix and token[len(prefix) :].strip() in SYMBOLS and word.startswith(prefix):
+            return Unit(token, SYMBOLS[token[len(prefix) :].strip()], scale)
     return None
 
 
@@ -85,28 +99,39 @@ def require_unit(text: str, where: str) -> Unit:
         raise FileFormatError(
             f"{where} has a unit that is not understood",
             got=repr(text),
-            allowed="V, A, s, ohm, S, Hz, K, degC with the prefixes f p n u m k M G, or their names (microampere)",
+            allowed="V, A, s, ohm, S, Hz, K, degC; prefixes f p n u m k, for ohm and Hz M G too; names (microampere)",
             hint="state the unit yourself: units={'i': 'uA'}, or `unit = \"uA\"` in a profile",
         )
     return unit
 
 
+def bracketed(name: str) -> list[tuple[int, int, str]]:
+    """Start, end and text of everything in brackets that says something other than a number."""
+    found = [(b.start(), b.end(), next(g for g in b.groups() if g is not None)) for b in BRACKETS.finditer(name)]
+    plain = [(start, end, re.sub(r"^\s*in\s+", "", text).strip()) for start, end, text in found]
+    return [(start, end, text) for start, end, text in plain if text and not text.isdigit()]
+
+
 def split_unit(header: str) -> tuple[str, str | None]:
     """Part a column header into its name and the unit written with it, if any.
 
-    Understands `Voltage (V)`, `Current [uA]`, `U / V`, `Voltage (in Volt)`, `Voltage in V`, `Voltage, V`. The forms
-    `I_A` and `t s` depend on what the name means and are left to `roles.describe`.
+    Understands `Voltage (V)`, `Current [uA] Ch1`, `U / V`, `Voltage (in Volt)`, `Voltage in V`, `Voltage, V`. The
+    forms `I_A` and `t s` depend on what the name means and are left to `roles.describe`.
     """
     name = header.strip().strip("\"'").strip()
     if len(name) > LONGEST_NAME:
         return name, None
-    bracket = re.fullmatch(r"(.*?)[\s_]*[\[(]\s*(?:in\s+)?([^\[\]()]*?)\s*[\])]", name)
-    if bracket and bracket[2] and not bracket[2].isdigit():
-        if parse_unit(bracket[2]) or NOT_A_UNIT_WE_TAKE.search(bracket[2]) or len(bracket[2]) <= 3:
-            return bracket[1].strip(), bracket[2]
+    found = bracketed(name)
+    for start, end, text in reversed(found):
+        if parse_unit(text):
+            return f"{name[:start]} {name[end:].strip(' *')}".strip(), text
+    if found and found[-1][1] == len(name) and name[-1] in ")]":
+        start, _, text = found[-1]
+        if NOT_A_UNIT_WE_TAKE.search(text) or len(text) <= 3:
+            return name[:start].strip(), text
         return name, None
     for pattern in (r"(.+?)\s*/\s*([^\s/]+)", r"(.+?)\s+in\s+(\S+)", r"(.+?),\s*(\S+)"):
-        found = re.fullmatch(pattern, name)
-        if found and parse_unit(found[2]):
-            return found[1].strip(), found[2]
+        parted = re.fullmatch(pattern, name)
+        if parted and parse_unit(parted[2]):
+            return parted[1].strip(), parted[2]
     return name, None

@@ -56,7 +56,7 @@ def _block(sheet: str, rows: list[Row], settings: dict[str, Any]) -> Block | Non
     last = next(k for k in reversed(range(len(rows))) if _is_data(rows[k]))
     width = max(len(row) for row in rows[first : last + 1])
     heads = [[clean(_word(cell)) for cell in row[:width]] for row in rows[max(0, first - 2) : first] if _says(row)]
-    names, units = name_columns(heads, width)
+    names, units, groups = name_columns(heads, width)
     numbers = np.arange(first, last + 1, dtype=np.int64) + 1
     body = [row + [""] * (width - len(row)) for row in rows[first : last + 1]]
     columns = tuple(
@@ -66,7 +66,7 @@ def _block(sheet: str, rows: list[Row], settings: dict[str, Any]) -> Block | Non
     meta = {"sheet": sheet, **settings.get("meta", {})}
     if found := re.fullmatch(r"(?i)run\s*(\d+)", sheet.strip()):
         meta["run"] = int(found[1])
-    return Block(columns, numbers, bool(heads), meta, compliance=settings.get("compliance", {}))
+    return Block(columns, numbers, bool(heads), meta, compliance=settings.get("compliance", {}), groups=tuple(groups))
 
 
 def _is_data(row: Row) -> bool:
