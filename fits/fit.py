@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from devicelab import MODELS, Model, Trace
-from devicelab.errors import ConvergenceError, ParameterError, TraceError, unknown_name
-from devicelab.models import SeparableModel
+from devicelab import Model, Trace
+from devicelab.errors import ConvergenceError, ParameterError, ShapeError, TraceError, unknown_name
 
 from .noise import Noise, compliance_mask, estimate_noise
-from .problem import Mask, Problem
+from .problem import TUNING, Bench, Loss, Mask, Problem
 from .result import FitResult, conclude
 from .space import Extent, Space, fit_names
 
@@ -22,6 +22,12 @@ Array = NDArray[np.float64]
 POLISHED = 3
 """Rough descents that are finished on all samples: the thinned traces rank minima of about equal depth by chance, but
 the best of three was the best of all (screens of 256 to 1024 points, 20 seeds of each kind of noise)."""
+
+ROUGH = 60
+"""Evaluations of a first descent: enough for the ones that will win; the others would creep on."""
+
+UNCLEAR = 0.02
+"""Mean relative difference of the branches of a loop below which it does not tell the sign of SET."""
 
 
 def fit(
@@ -32,6 +38,11 @@ def fit(
     fixed: Sequence[str] = (),
     noise: Noise | tuple[float, float] | None = None,
     polarity: int | None = None,
+    drive: Literal["voltage", "current"] = "voltage",
+    series_resistance: float | Literal["fit"] = 0.0,
+    periodic: bool = False,
+    loss: Loss = "linear",
+    weights: Sequence[Array] | None = None,
     start: FitResult | Model | None = None,
     screen: int = 1024,
     starts: int = 4,
@@ -41,15 +52,23 @@ def fit(
     """Fit a model to one or several traces of the same device.
 
     Several traces (amplitudes, ramp rates) share every parameter; each has its own initial state. The measured voltage
-    drives the model, the current is what is fitted, weighted by the noise; samples held by a compliance are left out.
+    drives the model and the current is fitted, or the other way round; samples held by a compliance are left out.
 
     Args:
-        model: Template: the class, window and options are kept, as are the values of parameters that do not vary.
-        traces: Measured or simulated traces.
+        model: Template: the class, window and options are kept, as are the values of parameters that do not vary, and
+            the scale of those of which a trace says nothing in advance (lengths, energies).
+        traces: Measured or simulated traces. With a series resistance, their voltage is that of the source.
         vary: Parameters to fit; by default all that a trace can determine.
         fixed: Parameters to hold at the template's value.
-        noise: Standard deviation of the current as (relative, floor [A]); estimated from the traces by default.
+        noise: Standard deviation of the fitted quantity as (relative, floor [A], or [V] under a current drive);
+            estimated from the traces by default.
         polarity: +1 or -1; by default found from which sign of the voltage SETs.
+        drive: What the instrument prescribed; the other quantity is fitted.
+        series_resistance: Between source and device [ohm]: a known value, or "fit".
+        periodic: Whether each trace is a whole number of periods of a loop that repeats: the state at its end is then
+            that at its start.
+        loss: "huber" or "cauchy" bound what an outlier can do; "linear" is least squares.
+        weights: Factor of each residual, [t] for each trace; 0 leaves a sample out.
         start: Warm start, without a screen: an earlier fit, whose noise and polarity are kept too, or a device.
         screen: Number of starting points evaluated.
         starts: How many of the best are descended from on thinned traces; the best of those on the whole ones.
@@ -61,30 +80,56 @@ def fit(
 
     Raises:
         TraceError: If the traces cannot determine anything: no current, fewer samples than parameters.
+        ParameterError: If an option is impossible.
         ConvergenceError: If no descent converged.
     """
-    if not isinstance(model, SeparableModel):
-        able = [name for name, cls in MODELS.items() if issubclass(cls, SeparableModel)]
-        raise ParameterError(
-            "this model cannot be fitted to traces yet",
-            got=type(model).__name__,
-            allowed=", ".join(able),
-            hint="fits need the exact simulation of separable models",
-        )
     listed = [traces] if isinstance(traces, Trace) else list(traces)
-    masks = _check(listed)
+    _check_options(drive, series_resistance, loss, screen, starts)
+    masks = _check(listed, drive)
+    checked = _check_weights(weights, listed)
+    if checked is not None:
+        masks = [mask & (weight > 0) for mask, weight in zip(masks, checked, strict=True)]
     before = start.model if isinstance(start, FitResult) else start
-    sign = polarity or (before.polarity if before is not None else set_polarity(model, listed))
-    weights = start.noise if noise is None and isinstance(start, FitResult) else noise
-    problem = _make(model.replace(polarity=sign), listed, masks, vary, fixed, weights)
+    if before is not None and type(before) is not type(model):
+        raise ParameterError(
+            "a warm start is of another model", got=type(before).__name__, allowed=type(model).__name__
+        )
+    sign, clear = _polarity(model, listed, drive)
+    sign, clear = (polarity, True) if polarity else (before.polarity, True) if before is not None else (sign, clear)
+    template = model.replace(polarity=sign)
+    _check_names(template, [*fixed, *(vary or [])])
+    names = [name for name in (fit_names(template) if vary is None else vary) if name not in fixed]
+    known = 0.0 if series_resistance == "fit" else float(series_resistance)
+    space = Space(
+        template,
+        Extent.of(listed, masks, known),
+        names,
+        len(listed),
+        series_resistance=known,
+        fit_series=series_resistance == "fit",
+    )
+    _check_count(masks, space)
+    given = start.noise if noise is None and isinstance(start, FitResult) else noise
+    problem = Problem(listed, masks, fitted_noise(given, listed, drive), space, Bench(drive, periodic), checked, loss)
     say = progress or (lambda line: None)
-    if before is not None:
-        x0 = start.x0 if isinstance(start, FitResult) else [0.5]
-        first = problem.space.encode(before, x0 if len(x0) == len(listed) else [x0[0]] * len(listed))
-        best = problem.descend(first)
+    if before is None:
+        best = from_cold(problem, screen, starts, seed, say)
     else:
-        best = _from_cold(problem, screen, starts, seed, say)
-    problem.misfit = max(1.0, float(best.redchi)) ** 0.5
+        best = problem.descend(_warm_vector(problem, start, before))
+    result = finish(problem, best, seed)
+    if not clear:
+        note = f"the sign of SET does not show in the traces; polarity {sign:+d} is a guess: give polarity=... if known"
+        result = replace(result, warnings=[note, *result.warnings])
+    return result
+
+
+def finish(problem: Problem, best: Any, seed: int) -> FitResult:
+    """The result after a last descent with the prior scaled to the misfit.
+
+    Raises:
+        ConvergenceError: If that does not converge.
+    """
+    problem.misfit = max(1.0, problem.spread(problem.vector(best.params)))
     best = problem.settle(problem.descend(problem.vector(best.params)))
     if not best.success:
         raise ConvergenceError(
@@ -95,35 +140,94 @@ def fit(
     return conclude(problem, best, seed)
 
 
-def _from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> Any:
-    """The best descent from the best points of a screen."""
+def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> Any:
+    """The best descent from the best points of a screen, as `Problem.descend` returns it."""
     say(f"screening {screen} starting points for {len(problem.space.axes)} parameters")
-    candidates = problem.screen(screen, seed)[:starts]
-    coarse = problem.thinned()
-    rough = sorted((coarse.descend(start, most=60) for start in candidates), key=lambda attempt: attempt.chisqr)
+    easy = problem if problem.exact else problem.assisted(estimate_noise(problem.traces))
+    candidates = easy.screen(screen, seed)[:starts]
+    coarse = easy.thinned()
+    rough = _ranked(coarse, candidates)
+    if not problem.exact:
+        rough = _ranked(problem.thinned(), rough[:POLISHED])[:1]
     best: Any = None
     for k, attempt in enumerate(rough[:POLISHED]):
-        polished = problem.descend(problem.vector(attempt.params))
+        polished = problem.descend(attempt)
         say(f"descent {k + 1} of {min(POLISHED, len(rough))}: chi2 per sample {polished.chisqr / problem.size:.4g}")
         if best is None or polished.chisqr < best.chisqr:
             best = polished
     return best
 
 
-def _make(
-    model: SeparableModel,
-    traces: list[Trace],
-    masks: list[Mask],
-    vary: Sequence[str] | None,
-    fixed: Sequence[str],
-    noise: Noise | tuple[float, float] | None,
-) -> Problem:
+def _ranked(problem: Problem, starts: Sequence[Array]) -> list[Array]:
+    """Where short descents end, best first."""
+    attempts = sorted((problem.descend(start, most=ROUGH) for start in starts), key=lambda attempt: attempt.chisqr)
+    return [problem.vector(attempt.params) for attempt in attempts]
+
+
+def _warm_vector(problem: Problem, start: FitResult | Model | None, before: Model) -> Array:
+    count = len(problem.traces)
+    if not isinstance(start, FitResult):
+        return problem.space.encode(before, [0.5] * count, float(problem.space.series(problem.space.middle)))
+    x0 = start.x0 if len(start.x0) == count else [start.x0[0]] * count
+    return problem.space.encode(before, x0, start.series_resistance)
+
+
+def fitted_noise(noise: Noise | tuple[float, float] | None, traces: list[Trace], drive: str) -> Noise:
+    """Noise of the fitted quantity, as given or estimated.
+
+    Raises:
+        ParameterError: If it is not positive.
+    """
+    if noise is None:
+        swapped = [Trace(trace.t, trace.i, trace.v) for trace in traces] if drive == "current" else traces
+        noise = estimate_noise(swapped)
+    elif not isinstance(noise, Noise):
+        noise = Noise(*noise)
+    if not (0 < noise.rel < np.inf and 0 < noise.floor < np.inf):
+        raise ParameterError("noise must be positive", got=noise, allowed="rel > 0 and floor > 0, finite")
+    return noise
+
+
+def _check_options(drive: str, series_resistance: float | str, loss: str, screen: int, starts: int) -> None:
+    if drive not in ("voltage", "current"):
+        raise ParameterError("unknown drive", got=repr(drive), allowed="voltage, current")
+    if series_resistance != "fit" and not (
+        isinstance(series_resistance, (int, float)) and 0 <= series_resistance < np.inf
+    ):
+        raise ParameterError("series_resistance is impossible", got=series_resistance, allowed='>= 0 ohm, or "fit"')
+    if drive == "current" and series_resistance:
+        raise ParameterError(
+            "a series resistance does not show under a current drive but as a part of the voltage",
+            got=series_resistance,
+            hint="subtract R i from the voltage",
+        )
+    if loss not in TUNING:
+        raise unknown_name("loss", loss, list(TUNING))
+    for name, count in (("screen", screen), ("starts", starts)):
+        if not 1 <= count <= 1_000_000:
+            raise ParameterError(f"{name} is out of bounds", got=count, allowed="1 to 1000000")
+
+
+def _check_names(model: Model, names: Sequence[str]) -> None:
     known = [entry.name for entry in model.parameters()]
-    for name in [*fixed, *(vary or [])]:
+    for name in names:
         if name not in known:
             raise unknown_name("parameter", name, known)
-    names = [name for name in (fit_names(model) if vary is None else vary) if name not in fixed]
-    space = Space(model, Extent.of(traces, masks), names, len(traces))
+
+
+def _check_weights(weights: Sequence[Array] | None, traces: list[Trace]) -> list[Array] | None:
+    if weights is None:
+        return None
+    listed = [np.asarray(weight, dtype=float) for weight in weights]
+    shapes = [weight.shape for weight in listed]
+    if shapes != [trace.t.shape for trace in traces]:
+        raise ShapeError("weights do not fit the traces", got=shapes, allowed=[trace.t.shape for trace in traces])
+    if not all(np.isfinite(weight).all() and (weight >= 0).all() for weight in listed):
+        raise ParameterError("weights must be finite and not negative", got="some that are not")
+    return listed
+
+
+def _check_count(masks: Sequence[Mask], space: Space) -> None:
     samples = int(sum(mask.sum() for mask in masks))
     if samples <= len(space.axes):
         raise TraceError(
@@ -131,24 +235,24 @@ def _make(
             got=f"{samples} samples outside compliance, {len(space.axes)} parameters",
             hint="fit fewer parameters (fixed=[...]) or give more traces",
         )
-    if noise is None:
-        noise = estimate_noise(traces)
-    elif not isinstance(noise, Noise):
-        noise = Noise(*noise)
-    if not (noise.rel > 0 and noise.floor > 0):
-        raise ParameterError("noise must be positive", got=noise, allowed="rel > 0 and floor > 0 A")
-    return Problem(traces, masks, noise, space)
 
 
-def set_polarity(model: SeparableModel, traces: Sequence[Trace]) -> int:
+def set_polarity(model: Model, traces: Sequence[Trace], drive: str = "voltage") -> int:
     """The polarity that makes the model SET at the sign of voltage at which the traces do.
 
     On the SET side of a loop the current is larger on the way back than on the way out.
     """
-    score = 0.0
+    return _polarity(model, traces, drive)[0]
+
+
+def _polarity(model: Model, traces: Sequence[Trace], drive: str) -> tuple[int, bool]:
+    """`set_polarity`, and whether the traces tell."""
+    score, strongest = 0.0, 0.0
     for trace in traces:
         for sign in (1, -1):
             v, i = sign * trace.v, np.abs(trace.i)
+            if drive == "current":  # at a given current, SET lowers the voltage
+                v, i = sign * trace.i, 1.0 / np.maximum(np.abs(trace.v), 1e-12)
             rising = np.gradient(v) > 0
             level = np.linspace(0.2, 0.8, 7) * max(v.max(), 0.0)
             if level[-1] < 0.1 * np.abs(v).max():
@@ -156,8 +260,10 @@ def set_polarity(model: SeparableModel, traces: Sequence[Trace]) -> int:
             out = [_median_near(v[rising], i[rising], at, level[0] / 2) for at in level]
             back = [_median_near(v[~rising], i[~rising], at, level[0] / 2) for at in level]
             ratio = np.log((np.array(back) + 1e-15) / (np.array(out) + 1e-15))
-            score += sign * float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
-    return model.set_sign if score >= 0 else -model.set_sign
+            opening = float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
+            score += sign * opening
+            strongest = max(strongest, abs(opening))
+    return (model.set_sign if score >= 0 else -model.set_sign), strongest > UNCLEAR
 
 
 def _median_near(v: Array, i: Array, at: float, width: float) -> float:
@@ -165,7 +271,7 @@ def _median_near(v: Array, i: Array, at: float, width: float) -> float:
     return float(np.median(i[near])) if near.any() else float("nan")
 
 
-def _check(traces: list[Trace]) -> list[Mask]:
+def _check(traces: list[Trace], drive: str) -> list[Mask]:
     if not traces:
         raise TraceError("no trace to fit", got=0, allowed="at least one")
     for trace in traces:
@@ -175,4 +281,9 @@ def _check(traces: list[Trace]) -> list[Mask]:
             raise TraceError("the trace carries no current", got=f"{len(trace)} samples, all 0 A")
         if np.ptp(trace.v) == 0:
             raise TraceError("the voltage never changes", got=f"{trace.v[0]:g} V", allowed="a sweep or pulses")
-    return [compliance_mask(trace) for trace in traces]
+        if drive == "current" and np.ptp(trace.i) == 0:
+            raise TraceError("the current never changes", got=f"{trace.i[0]:g} A", allowed="a sweep or pulses")
+    if drive == "voltage":
+        return [compliance_mask(trace) for trace in traces]
+    swapped = [Trace(trace.t, trace.i, trace.v) for trace in traces]  # here the voltage is what a limit holds
+    return [compliance_mask(trace) for trace in swapped]

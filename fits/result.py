@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from devicelab import Model, Trace, __version__
 from devicelab.files import write_text
 from devicelab.lut import describe
-from devicelab.simulation import trajectory
 
 from .noise import Noise
 from .problem import Problem
@@ -22,6 +21,11 @@ from .space import Coordinate
 
 Array = NDArray[np.float64]
 Z95 = 1.959964
+LOOSE = 2.0
+"""Width of an interval, in decades, beyond which a parameter is called weakly determined."""
+
+UNSEEN = 3.0
+"""Relative change of the current, in units of the relative noise, below which no switching is seen."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class FitResult:
         theta: The best vector of coordinates, [p], in the order of `problem.space.axes`.
         covariance: Of these coordinates, [p, p].
         seed: Seed of the screen.
+        series_resistance: Between source and device [ohm], known or fitted.
+        warnings: What the reader must know before using the numbers.
     """
 
     model: Model
@@ -74,6 +80,8 @@ class FitResult:
     theta: Array = field(repr=False)
     covariance: Array = field(repr=False)
     seed: int = 0
+    series_resistance: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def traces(self) -> list[Trace]:
@@ -91,11 +99,11 @@ class FitResult:
         return self.problem.noise
 
     def simulate(self) -> list[Trace]:
-        """The fitted device under the voltage of each trace."""
+        """What the instrument would have seen on the fitted device, under the drive of each trace."""
         out = []
-        for trace, start in zip(self.traces, self.x0, strict=True):
-            x, i = trajectory(self.model, trace.t, trace.v, start)
-            out.append(Trace(trace.t, trace.v, i, x, {"source": "fit", "model": self.model.name}))
+        for trace, (x, y) in zip(self.traces, self.problem.respond(self.theta), strict=True):
+            v, i = (trace.v, y) if self.problem.quantity == "i" else (y, trace.i)
+            out.append(Trace(trace.t, v, i, x, {"source": "fit", "model": self.model.name}))
         return out
 
     def report(self) -> str:
@@ -106,7 +114,7 @@ class FitResult:
         lines = [
             f"model {self.model.name}, window {window_name(self.model.window)}, polarity {self.model.polarity:+d}",
             f"{len(self.traces)} trace(s), {s['samples']:.0f} samples, noise {100 * self.noise.rel:.2g} % and "
-            f"{self.noise.floor:.3g} A, {s['evaluations']:.0f} evaluations",
+            f"{self.noise.floor:.3g} {'AV'[self.problem.quantity == 'v']}, {s['evaluations']:.0f} evaluations",
             "",
             f"{'parameter':<10}{'value':>12}  {'unit':<5} {'95 % interval':^25}  {'start':>10}  note",
         ]
@@ -127,7 +135,7 @@ class FitResult:
                 "chi2/dof is far above 1: the model misses structure in the traces, and the intervals, scaled by it, "
                 "are a lower bound on the uncertainty."
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the samples, as plain types."""
@@ -142,6 +150,10 @@ class FitResult:
             "metrics": dict(self.metrics),
             "statistics": dict(self.statistics),
             "noise": asdict(self.noise),
+            "bench": {"drive": self.problem.bench.drive, "periodic": self.problem.bench.periodic},
+            "series_resistance": self.series_resistance,
+            "loss": self.problem.loss,
+            "warnings": list(self.warnings),
             "seed": self.seed,
             "traces": [{k: str(v) for k, v in trace.meta.items()} for trace in self.traces],
         }
@@ -181,13 +193,43 @@ def conclude(problem: Problem, outcome: Any, seed: int) -> FitResult:
         x0=x0,
         estimates=_estimates(problem, theta, covariance, start),
         correlations=_correlations(problem, covariance),
-        metrics=metrics(problem.traces, problem.simulate(theta), problem.masks, problem.noise),
+        metrics=metrics(_fitted_columns(problem), problem.simulate(theta), problem.masks, problem.noise),
         statistics=_statistics(problem, theta, outcome.nfev),
         problem=problem,
         theta=theta,
         covariance=covariance,
         seed=seed,
+        series_resistance=float(problem.space.series(theta)),
+        warnings=_warnings(problem, theta, model),
     )
+
+
+def _fitted_columns(problem: Problem) -> list[Trace]:
+    """The traces with the fitted quantity as `i`."""
+    if problem.quantity == "i":
+        return problem.traces
+    return [Trace(trace.t, trace.i, trace.v) for trace in problem.traces]
+
+
+def _warnings(problem: Problem, theta: Array, model: Model) -> list[str]:
+    if problem.bench.drive == "nothing":
+        return []
+    out = []
+    states = np.concatenate([x for x, _ in problem.respond(theta)])
+    top = max(float(np.abs(trace.v).max()) for trace in problem.traces)
+    with np.errstate(all="ignore"):
+        low, high = (np.abs(float(model.current(top, x))) for x in (states.min(), states.max()))
+        contrast = abs(np.log(high / low)) if low > 0 and high > 0 else np.inf if high > low else 0.0
+    if contrast < UNSEEN * problem.noise.rel:
+        out.append(
+            "no switching shows in the traces: the fitted state changes the current by less than the noise, so nothing "
+            "that moves the state is determined, whatever its interval"
+        )
+    for sign, name in ((1.0, "positive"), (-1.0, "negative")):
+        if min(float((sign * trace.v).min()) for trace in problem.traces) >= -0.02 * top:
+            motion = "SET" if sign * model.polarity * model.set_sign > 0 else "RESET"
+            out.append(f"only {name} voltages: the traces can show {motion} at most, and not the way back")
+    return out
 
 
 def _statistics(problem: Problem, theta: Array, evaluations: int) -> dict[str, float]:
@@ -224,12 +266,14 @@ def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array) 
             note = "weakly determined"
         elif axis.log and 2 * reach[k] > max(4.0, space.width[k]):
             note = "not determined: trades off against threshold and exponent"
+        elif axis.log and not note and 2 * reach[k] > LOOSE:
+            note = "weakly determined"
         low, high = value[k] - reach[k], value[k] + reach[k]
         if axis.plain:
             low, high = max(low, axis.floor), min(high, axis.ceiling)
         ends = _undo(axis, low), _undo(axis, high)
         best, first = _undo(axis, value[k]), _undo(axis, initial[k])
-        out.append(Estimate(axis.name, axis.unit, best, ends[0], ends[1], first, note))
+        out.append(Estimate(axis.name, axis.unit, best, min(ends), max(ends), first, note))
     return out
 
 
@@ -242,7 +286,7 @@ def _correlations(problem: Problem, covariance: Array) -> list[tuple[str, str, f
 
 
 def _undo(axis: Coordinate, value: float) -> float:
-    return float(10.0 ** min(value, 300.0)) if axis.log else float(value)
+    return axis.sign * float(10.0 ** min(value, 300.0)) if axis.log else float(value)
 
 
 def _finite(value: Any) -> Any:

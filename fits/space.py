@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devicelab import Model, Trace
-from devicelab.errors import ParameterError, unknown_name
+from devicelab.errors import ParameterError, TraceError, unknown_name
 from devicelab.models import SeparableModel
 from devicelab.parameters import Parameter
 
 Array = NDArray[np.float64]
+
+SERIES = "series_resistance"
+"""Name of the coordinate of a fitted series resistance."""
+
+LEAST_UNIT = 1e-30
+"""Speed or current of a unit parameter below which a reference says nothing: it divides, and must not be zero."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +28,19 @@ class Coordinate:
     """One axis of the search.
 
     Args:
-        name: Name of the model parameter, or ``x0_k`` for the initial state of trace k.
+        name: Name of the model parameter, ``series_resistance``, or ``x0_k`` for the initial state of trace k.
         unit: Unit of the parameter.
         log: Whether the axis is log10 of the quantity.
         low: Lower end of the box that is screened.
         high: Upper end.
         floor: Hard lower limit.
         ceiling: Hard upper limit.
-        reference: For a rate: the drive [V] at which the axis is the device's speed, so that it does not trade off
-            against exponent and threshold.
+        role: Role of the parameter; "state" for an initial state, "circuit" for the series resistance.
+        reference: The drive [V] at which the axis is the device's speed (for a rate) or its current (for a scale of the
+            current), so that it does not trade off against exponent, threshold and curvature.
+        state: The state at that reference.
         base: For a resistance that must exceed another one: the name of that one; the axis is log10 of their ratio.
+        sign: -1 where the axis is the logarithm of the magnitude of a negative quantity.
     """
 
     name: str
@@ -41,18 +50,26 @@ class Coordinate:
     high: float
     floor: float
     ceiling: float
+    role: str = "shape"
     reference: float | None = None
+    state: float = 0.5
     base: str | None = None
+    sign: float = 1.0
 
     @property
     def is_state(self) -> bool:
         """Whether it is an initial state, not a parameter."""
-        return self.name.startswith("x0_")
+        return self.role == "state"
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is a parameter of the model."""
+        return self.role not in ("state", "circuit")
 
     @property
     def plain(self) -> bool:
         """Whether the axis is the quantity itself, or its logarithm."""
-        return self.reference is None and self.base is None
+        return self.reference is None and self.base is None and self.sign > 0
 
     @property
     def label(self) -> str:
@@ -72,31 +89,45 @@ class Extent:
     r_high: float
     time: float
     charge: float
-    current: float
+    i_positive: float
+    i_negative: float
+
+    @property
+    def current(self) -> float:
+        """Largest current of either sign [A]."""
+        return max(self.i_positive, self.i_negative)
 
     @classmethod
-    def of(cls, traces: list[Trace], masks: list[NDArray[np.bool_]]) -> Extent:
-        """Extent of the traces; resistances from samples away from zero voltage and compliance."""
-        v_max = max(float(np.abs(trace.v).max()) for trace in traces)
+    def of(cls, traces: list[Trace], masks: list[NDArray[np.bool_]], series_resistance: float = 0.0) -> Extent:
+        """Extent of the traces; resistances from samples away from zero voltage and compliance.
+
+        Args:
+            traces: Voltage of the source and current.
+            masks: Samples to look at.
+            series_resistance: Known resistance between source and device [ohm], taken off.
+        """
+        voltages = [trace.v - series_resistance * trace.i for trace in traces]
+        v_max = max(float(np.abs(v).max()) for v in voltages)
         resistances = []
-        for trace, mask in zip(traces, masks, strict=True):
-            good = mask & (np.abs(trace.v) > 0.1 * v_max) & (trace.v * trace.i > 0)
-            resistances.append(trace.v[good] / trace.i[good])
+        for trace, v, mask in zip(traces, voltages, masks, strict=True):
+            good = mask & (np.abs(trace.v) > 0.1 * np.abs(trace.v).max()) & (v * trace.i > 0)
+            resistances.append(v[good] / trace.i[good])
         r = np.concatenate(resistances)
         if r.size == 0:
-            raise ParameterError(
+            raise TraceError(
                 "the traces hold no sample to fit",
                 got=f"largest |v| {v_max:.3g} V, every sample held by compliance or with current against the voltage",
-                hint="check the sign of the current and the compliance",
+                hint="check the sign of the current, the compliance and the series resistance",
             )
         return cls(
-            v_positive=max(float(trace.v.max()) for trace in traces),
-            v_negative=max(float(-trace.v.min()) for trace in traces),
+            v_positive=max(float(v.max()) for v in voltages),
+            v_negative=max(float(-v.min()) for v in voltages),
             r_low=float(np.quantile(r, 0.01)),
             r_high=float(np.quantile(r, 0.99)),
             time=float(np.median([trace.duration for trace in traces])),
-            current=max(float(np.abs(trace.i).max()) for trace in traces),
             charge=float(np.median([np.trapezoid(np.abs(trace.i), trace.t) for trace in traces])),
+            i_positive=max(float(trace.i[mask].max(initial=0.0)) for trace, mask in zip(traces, masks, strict=True)),
+            i_negative=max(float(-trace.i[mask].min(initial=0.0)) for trace, mask in zip(traces, masks, strict=True)),
         )
 
 
@@ -110,122 +141,262 @@ class Space:
         extent: Scales of the traces.
         vary: Names of the parameters to fit.
         n_traces: Number of traces; each has its own initial state.
+        series_resistance: Between source and device [ohm], if known.
+        fit_series: Fit it instead.
+        x0: Initial states, where they are known and not fitted.
     """
 
-    def __init__(self, model: SeparableModel, extent: Extent, vary: list[str], n_traces: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        extent: Extent,
+        vary: Sequence[str],
+        n_traces: int,
+        *,
+        series_resistance: float = 0.0,
+        fit_series: bool = False,
+        x0: Sequence[float] | None = None,
+    ) -> None:
         self.model = model
         declared = {entry.name: entry for entry in model.parameters()}
         for name in vary:
             if name not in declared:
                 raise unknown_name("parameter", name, list(declared))
-        axes = [_axis(model, declared[name], extent) for name in vary]
-        axes += [Coordinate(f"x0_{k}", "1", False, 0.0, 1.0, 0.0, 1.0) for k in range(n_traces)]
+        axes = [_axis(model, declared[name], extent, fit_series) for name in vary]
+        if fit_series:  # the total is never below the series resistance, so the least total is its ceiling
+            top = extent.r_low
+            axes.append(Coordinate(SERIES, "ohm", False, 0.0, top, 0.0, 1.2 * top, role="circuit"))
+        if x0 is None:
+            axes += [Coordinate(f"x0_{k}", "1", False, 0.0, 1.0, 0.0, 1.0, role="state") for k in range(n_traces)]
         self.axes = axes
         self.n_traces = n_traces
+        self._x0 = x0
+        self._series = series_resistance
+        self._limits = {name: (declared[name].low, declared[name].high) for name in vary}
+        self._referred = [axis for axis in axes if axis.reference is not None]
+        self._referred.sort(key=lambda axis: axis.role == "rate")  # a rate may depend on the current
         self.low, self.high, self.floor, self.ceiling = (
-            np.array([getattr(axis, end) for axis in axes]) for end in ("low", "high", "floor", "ceiling")
+            np.array([getattr(axis, end) for axis in axes], dtype=float) for end in ("low", "high", "floor", "ceiling")
         )
         self.width, self.middle = self.high - self.low, 0.5 * (self.low + self.high)
 
-    def decode(self, theta: Array) -> tuple[SeparableModel, list[Any]]:
+    def index(self, name: str) -> int:
+        """Position of the coordinate of a parameter, ``series_resistance`` or ``x0_k``."""
+        names = [axis.name for axis in self.axes]
+        if name not in names:
+            raise unknown_name("fitted parameter", name, names)
+        return names.index(name)
+
+    def decode(self, theta: Array) -> tuple[Model, list[Any]]:
         """Model and initial states from coordinates [p] or [b, p]; the batch shows up in the parameters."""
+        values = self._quantities(theta)
+        x0 = self._x0 if self._x0 is not None else [values.pop(f"x0_{k}") for k in range(self.n_traces)]
+        values.pop(SERIES, None)
+        model = self.model.bind(**values)
+        for axis in self._referred:
+            model = model.bind(
+                **{axis.name: np.clip(values[axis.name] / unit_response(model, axis), *self._limits[axis.name])}
+            )
+        return model, list(x0)
+
+    def series(self, theta: Array) -> Any:
+        """Series resistance [ohm] of coordinates [p] or [b, p]."""
+        names = [axis.name for axis in self.axes]
+        return theta[..., names.index(SERIES)] if SERIES in names else self._series
+
+    def _quantities(self, theta: Array) -> dict[str, Any]:
+        """The quantity of each axis: the parameter itself but where a reference stands for it."""
         values: dict[str, Any] = {}
-        rates = []
         for k, axis in enumerate(self.axes):
             column = theta[..., k]
-            value = 10.0**column if axis.log else column
-            if axis.reference is not None:
-                rates.append((axis, value))
-            values[axis.name] = value if axis.base is None else value * values.get(axis.base, self._held(axis.base))
-        x0 = [values.pop(f"x0_{k}") for k in range(self.n_traces)]
-        model = self.model.bind(**values)
-        if rates:
-            model = model.bind(**{axis.name: value / _unit_speed(model, axis) for axis, value in rates})
-        return model, x0
+            value = axis.sign * 10.0**column if axis.log else column
+            if axis.base is not None:
+                value = value * values.get(axis.base, getattr(self.model, axis.base))
+            values[axis.name] = value
+        return values
 
-    def _held(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def encode(self, model: Model, x0: Sequence[float]) -> Array:
-        """Coordinates [p] of a model and initial states, within the hard limits: a start for a descent."""
+    def encode(self, model: Model, x0: Sequence[float], series_resistance: float = 0.0) -> Array:
+        """Coordinates [p] of a model, initial states and series resistance, within the hard limits."""
         out = []
-        for axis in self.axes:
-            value = x0[int(axis.name[3:])] if axis.is_state else getattr(model, axis.name)
+        for axis, value in zip(self.axes, self._values(model, x0, series_resistance), strict=True):
             if axis.reference is not None:
-                value = value * float(_unit_speed(model, axis))
+                value = value * float(unit_response(model, axis))
             if axis.base is not None:
                 value = value / getattr(model, axis.base)
-            out.append(np.log10(value) if axis.log else value)
+            out.append(np.log10(np.maximum(axis.sign * value, 1e-300)) if axis.log else value)
         return np.asarray(np.clip(np.array(out, dtype=float), self.floor, self.ceiling))
 
     def physical(self, theta: Array) -> Array:
-        """Model parameters and initial states, log10 where the axis is, shape as `theta`."""
+        """Parameters, series resistance and initial states, log10 of the magnitude where the axis is, as `theta`."""
         model, x0 = self.decode(theta)
-        columns = []
-        for axis in self.axes:
-            raw = x0[int(axis.name[3:])] if axis.is_state else getattr(model, axis.name)
-            columns.append(np.log10(raw) if axis.log else raw)
-        return np.stack(columns, axis=-1)
+        values = self._values(model, x0, self.series(theta))
+        pairs = zip(self.axes, values, strict=True)
+        return np.stack([np.log10(axis.sign * value) if axis.log else value for axis, value in pairs], axis=-1)
+
+    def _values(self, model: Model, x0: Sequence[Any], series: Any) -> list[Any]:
+        return [
+            x0[int(axis.name[3:])] if axis.is_state else series if axis.name == SERIES else getattr(model, axis.name)
+            for axis in self.axes
+        ]
 
 
-def _unit_speed(model: Model, axis: Coordinate) -> Any:
-    """Speed at the reference drive for a unit rate; tiny rather than zero below the threshold."""
+def unit_response(model: Model, axis: Coordinate) -> Any:
+    """Speed, or current, at the axis' reference if its parameter were 1 and, for a rate, all other rates 0."""
+    ops = model.ops()
+    if axis.role != "rate":
+        unit: Any = model.bind(**{axis.name: 1.0})
+        return np.maximum(np.abs(unit._current(axis.reference, axis.state, ops)), LEAST_UNIT)
     alone = {entry.name: 0.0 for entry in model.parameters() if entry.role == "rate"}
-    unit: Any = model.bind(**{**alone, axis.name: 1.0})
-    return np.maximum(np.abs(unit._speed(axis.reference, model.ops())), 1e-30)
+    unit = model.bind(**{**alone, axis.name: 1.0})
+    if isinstance(unit, SeparableModel):
+        return np.maximum(np.abs(unit._speed(axis.reference, ops)), LEAST_UNIT)
+    return np.maximum(np.abs(unit._rate(axis.reference, axis.state, ops)), LEAST_UNIT)
 
 
-def _axis(model: SeparableModel, entry: Parameter, extent: Extent) -> Coordinate:
+def fit_names(model: Model) -> list[str]:
+    """Parameters that a fit varies unless told otherwise: those that traces can determine.
+
+    A shape parameter that the template sets to zero is left out where zero is not the end of a finite range: there is
+    no scale to look for it at.
+    """
+    return [entry.name for entry in model.parameters() if entry.fit and not _without_scale(model, entry)]
+
+
+def _without_scale(model: Model, entry: Parameter) -> bool:
+    bounded = np.isfinite(entry.high) and entry.unit == "1"
+    return entry.role == "shape" and float(getattr(model, entry.name)) == 0.0 and not bounded
+
+
+def _axis(model: Model, entry: Parameter, extent: Extent, behind_resistor: bool) -> Coordinate:
     v_plus, v_minus = extent.v_positive, extent.v_negative
     if model.polarity < 0:
         v_plus, v_minus = v_minus, v_plus
     v_max = max(v_plus, v_minus)
+    here = float(getattr(model, entry.name))
 
     def linear(low: float, high: float, floor: float, ceiling: float) -> Coordinate:
-        return Coordinate(entry.name, entry.unit, False, low, high, max(floor, entry.low), min(ceiling, entry.high))
+        floor, ceiling = max(floor, entry.low), min(ceiling, entry.high)
+        low, high = max(low, floor), min(high, ceiling)
+        return Coordinate(entry.name, entry.unit, False, low, high, floor, ceiling, entry.role)
 
-    if entry.role == "resistance":
+    def log(low: float, high: float, floor: float, ceiling: float, sign: float = 1.0) -> Coordinate:
+        ends = sorted(np.log10(max(sign * end, 1e-300)) for end in (entry.low, entry.high) if sign * end < 1e300)
+        floor = max(floor, ends[0]) if sign * entry.low >= 0 or sign < 0 else floor
+        ceiling = min(ceiling, ends[-1])
+        low, high = max(low, floor), min(high, ceiling)
+        return Coordinate(entry.name, entry.unit, True, low, high, floor, ceiling, entry.role, sign=sign)
+
+    if entry.role == "resistance" and entry.low > 0:
         r_low, r_high = np.log10(extent.r_low), np.log10(extent.r_high)
         if entry.name == "r_off" and hasattr(model, "r_on"):
             span = r_high - r_low
+            wide = 1.5 if behind_resistor else 0.0
             return Coordinate(
-                "r_off", entry.unit, True, max(0.0, span - 0.7), span + 1.0, 1e-4, span + 4.0, base="r_on"
-            )
-        return Coordinate(entry.name, entry.unit, True, r_low - 0.3, r_low + 0.5, r_low - 1.5, r_high + 1.0)
+                "r_off", entry.unit, True, max(0.0, span - 0.7), span + 1.0 + wide, 1e-4, span + 4.0 + wide,
+                entry.role, base="r_on",
+            )  # fmt: skip
+        low = r_low - (1.8 if behind_resistor else 0.3)
+        return log(low, r_low + 0.5, low - 1.2, r_high + 1.0)
+    if entry.role in ("current", "shape"):
+        scale = _current_scale(model, entry, extent, v_plus, v_minus)
+        if scale is not None:
+            return scale
     if entry.role == "current":
-        scale = float(np.log10(extent.current))
-        return Coordinate(entry.name, entry.unit, True, scale - 4.0, scale + 1.0, scale - 9.0, scale + 4.0)
+        top = float(np.log10(extent.current))
+        return log(top - 4.0, top + 1.0, top - 9.0, top + 4.0)
     if entry.role == "threshold":
-        top = v_minus if entry.high <= 0 else v_plus
-        top = top if top > 0.05 * v_max else v_max
-        ends = (0.03 * top, 0.97 * top, 0.01 * top, 0.999 * top)
-        return linear(-ends[1], -ends[0], -ends[3], -ends[2]) if entry.high <= 0 else linear(*ends)
+        i_plus, i_minus = extent.i_positive, extent.i_negative
+        if model.polarity < 0:
+            i_plus, i_minus = i_minus, i_plus
+        negative = entry.high <= 0
+        if entry.unit == "A":  # SET begins in the high resistance, decades below the largest current
+            top = float(np.log10(max(i_minus if negative else i_plus, 1e-3 * extent.current)))
+            bottom = min(-1.0, float(np.log10(extent.r_low / extent.r_high)))
+            return log(top + bottom - 0.5, top, top + bottom - 3.0, top + 0.5, -1.0 if negative else 1.0)
+        if entry.unit == "V":
+            top = v_minus if negative or _turns_off(model, entry.name) else v_plus
+            top = top if top > 0.05 * v_max else v_max
+            ends = (0.03 * top, 0.97 * top, 0.01 * top, 0.999 * top)
+            return linear(-ends[1], -ends[0], -ends[3], -ends[2]) if negative else linear(*ends)
     if entry.role == "rate":
         return _rate_axis(model, entry, extent, v_plus, v_minus)
     if entry.role == "exponent":
         return linear(0.5, 6.0, 0.2, 15.0)
     if entry.role == "curvature":
         return linear(0.0, 5.0 / v_max, 0.0, 20.0 / v_max)
-    here = float(getattr(model, entry.name))
-    low, high = max(entry.low, here / 3), min(entry.high, 3 * here)
-    return linear(low, high, max(entry.low, here / 30), min(entry.high, 30 * here))
+    if here == 0.0:
+        if not np.isfinite(entry.high):
+            raise ParameterError(
+                f"{entry.name} is zero in the template, so there is no scale to look for it at",
+                got=f"{entry.name} = 0 {entry.unit}",
+                hint="a template with the order of magnitude of it, or fixed=[...]",
+            )
+        return linear(0.0, min(entry.high, 3.0), 0.0, min(entry.high, 30.0))
+    if entry.low >= 0.0 and entry.high > 3.0 * here:  # a published value is a scale, good to a factor of three
+        middle = float(np.log10(here))
+        return log(middle - 0.5, middle + 0.5, middle - 1.5, middle + 1.5)
+    size = abs(here)
+    return linear(here - 0.7 * size, here + 0.7 * size, here - 5.0 * size, here + 5.0 * size)
 
 
-def _rate_axis(model: SeparableModel, entry: Parameter, extent: Extent, v_plus: float, v_minus: float) -> Coordinate:
+def _turns_off(model: Model, name: str) -> bool:
+    """Whether a positive threshold belongs to a RESET that the model has at negative voltage."""
+    return model.set_sign > 0 and name.endswith(("_off", "_n"))
+
+
+def _current_scale(model: Model, entry: Parameter, extent: Extent, v_plus: float, v_minus: float) -> Coordinate | None:
+    """The axis of a parameter that the current is proportional to, at some sign of the voltage and end of the state."""
+    ops = model.ops()
+    for state in (1.0, 0.0):
+        for reference in (v_plus, -v_minus):
+            if abs(reference) < 0.05 * max(v_plus, v_minus):
+                continue
+            zero, one, two = (
+                abs(float(model.bind(**{entry.name: value})._current(reference, state, ops)))
+                for value in (1e-30, 1.0, 2.0)
+            )
+            if not (np.isfinite(two) and one > 0 and abs(two - 2 * one) < 1e-9 * two and zero < 1e-6 * one):
+                continue
+            top = float(np.log10(extent.current if state else abs(reference) / extent.r_high))
+            low, high = (top - 1.0, top + 1.0) if state else (top - 1.5, top + 1.0)
+            return Coordinate(
+                entry.name, entry.unit, True, low, high, low - 4.0, high + 3.0, "current",
+                reference=reference, state=state,
+            )  # fmt: skip
+    return None
+
+
+def _rate_axis(model: Model, entry: Parameter, extent: Extent, v_plus: float, v_minus: float) -> Coordinate:
     if entry.unit == "1/C":
         scale = -np.log10(extent.charge)
-        return Coordinate(entry.name, entry.unit, True, scale - 1.0, scale + 2.0, scale - 4.0, scale + 6.0)
+        return Coordinate(entry.name, entry.unit, True, scale - 1.0, scale + 2.0, scale - 4.0, scale + 6.0, entry.role)
     scale = -np.log10(extent.time)
+    reference, state = _rate_reference(model, entry, v_plus, v_minus)
+    return Coordinate(
+        entry.name, entry.unit, True, scale - 0.5, scale + 5.0, scale - 4.0, scale + 12.0, entry.role,
+        reference=reference, state=state,
+    )  # fmt: skip
+
+
+def _rate_reference(model: Model, entry: Parameter, v_plus: float, v_minus: float) -> tuple[float, float]:
+    """The end of the sweep, and a state, at which the rate alone moves the device."""
     alone = {other.name: 0.0 for other in model.parameters() if other.role == "rate"}
     alone[entry.name] = 1.0
-    thresholds = {
-        other.name: np.sign(other.low + other.high) * 1e-3 for other in model.parameters() if other.role == "threshold"
-    }
-    unit = model.bind(**alone, **thresholds)
-    reference = v_plus if abs(float(unit._speed(1.0, model.ops()))) > 0 else -v_minus
-    return Coordinate(entry.name, entry.unit, True, scale - 0.5, scale + 5.0, scale - 4.0, scale + 12.0, reference)
-
-
-def fit_names(model: Model) -> list[str]:
-    """Parameters that a fit varies unless told otherwise: those that traces can determine."""
-    return [entry.name for entry in model.parameters() if entry.fit]
+    if isinstance(model, SeparableModel):  # the thresholds will be fitted, the template's may be out of reach
+        thresholds = {
+            other.name: np.sign(other.low + other.high) * 1e-3
+            for other in model.parameters()
+            if other.role == "threshold"
+        }
+        unit = model.bind(**alone, **thresholds)
+        return (v_plus if abs(float(unit._speed(1.0, model.ops()))) > 0 else -v_minus), 0.5
+    device = model.bind(**alone)
+    points = [(v, x) for x in (0.5, 0.7, 0.3, 0.9, 0.1) for v in (v_plus, -v_minus) if v]
+    speeds = []
+    with np.errstate(all="ignore"):
+        for v, x in points:
+            speed = abs(float(device._rate(v, x, model.ops())))
+            speeds.append(speed if np.isfinite(speed) else 0.0)
+    best = max(speeds)
+    usable = [point for point, speed in zip(points, speeds, strict=True) if speed > 1e-6 * best]
+    return usable[0] if usable else points[0]
