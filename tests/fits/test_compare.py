@@ -1,0 +1,87 @@
+"""Comparison of models: the one that made the traces wins, by AICc and on traces it has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from devicelab import VTEAM, Biolek, Model, Trace, simulate, triangle
+from devicelab.errors import ConvergenceError, ParameterError
+from fits import fit
+from fits.compare import aicc, compare, held_out, sweeps
+
+NOISE = (0.02, 2e-8)
+TRUTH = VTEAM(
+    r_on=1e4, r_off=2e5, v_on=-0.6, v_off=0.5, k_on=20.0, k_off=8.0, a_on=3.0, a_off=2.0, resistance="exponential"
+)
+QUICK = {"noise": NOISE, "screen": 512, "starts": 4, "fixed": ["b_on", "b_off", "a_on", "a_off"]}
+
+
+def measured(amplitude: float, seed: int, model: Model = TRUTH) -> Trace:
+    ideal = simulate(model, triangle(-amplitude, 1.0, negative=amplitude, points=160), x0=0.1)
+    sigma = np.hypot(NOISE[0] * ideal.i, NOISE[1])
+    return Trace(ideal.t, ideal.v, ideal.i + sigma * np.random.default_rng(seed).normal(size=len(ideal)))
+
+
+def traces() -> list[Trace]:
+    return [measured(1.2, 1), measured(1.2, 2), measured(1.4, 3)]
+
+
+def test_the_model_that_made_the_traces_wins() -> None:
+    models = {"linear": TRUTH.replace(resistance="linear"), "true": TRUTH, "window": TRUTH.replace(window=Biolek(p=1))}
+    found = compare(models, traces(), folds=2, **QUICK)
+    assert found.rows[0].name == "true", found.report()
+    assert found.by == "held-out error"
+    assert min(found.rows, key=lambda row: row.aicc).name == "true"
+    best = found.rows[0]
+    # the residual of a trace not seen is the noise: chi of 160 samples scatters by 1/sqrt(320), two traces in a fold
+    assert best.cycles is not None
+    assert best.amplitudes is not None
+    assert 0.8 < best.cycles["score"] < 1.3
+    assert 0.8 < best.amplitudes["score"] < 2.0
+    assert found.best.model.resistance == "exponential"  # type: ignore[attr-defined]
+    assert "true" in found.report()
+    assert found.table()[0]["AICc above least"] == 0
+    assert isinstance(found.plot(), Figure)
+
+
+def test_a_needless_parameter_costs_what_the_formula_says() -> None:
+    trace = measured(1.2, 5)
+    small = fit(TRUTH, trace, **QUICK)
+    n, k = small.statistics["samples"], len(small.estimates) + 1
+    expected = n * np.log(small.statistics["chisqr"] / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+    assert aicc(small) == pytest.approx(expected, rel=1e-12)
+
+
+def test_held_out_error_of_a_fitted_device_is_its_noise() -> None:
+    result = fit(TRUTH, traces()[:2], **QUICK)
+    hidden = held_out(result, measured(1.2, 9))
+    assert hidden["score"] == pytest.approx(1.0, abs=0.25)
+    assert hidden["nrmse"] < 0.03
+    # a device that SETs half a volt later is found out
+    assert held_out(result, measured(1.2, 9, TRUTH.replace(v_on=-0.9)))["score"] > 5
+
+
+def test_sweeps_are_told_apart_by_their_extremes() -> None:
+    assert sweeps(traces()) == [[0, 1], [2]]
+
+
+def test_a_candidate_that_cannot_be_fitted_comes_last_with_its_reason() -> None:
+    found = compare({"bad": TRUTH, "good": TRUTH}, measured(1.2, 1), holdout=(), **QUICK)
+    assert found.by == "AICc"
+    short = measured(1.2, 1).window(0, 6)
+    failed = compare({"bad": TRUTH}, short, **QUICK)
+    assert "fewer samples than parameters" in failed.rows[0].problem
+    with pytest.raises(ConvergenceError, match="no candidate"):
+        failed.best  # noqa: B018
+    assert "fewer samples" in failed.report()
+
+
+def test_impossible_comparisons_are_refused() -> None:
+    with pytest.raises(ParameterError, match="no model"):
+        compare({}, traces())
+    with pytest.raises(ParameterError, match="no amplitudes to hold out"):
+        compare([TRUTH], traces()[:2], holdout=["amplitudes"])
+    with pytest.raises(ParameterError, match="folds"):
+        compare([TRUTH], traces(), folds=1)
