@@ -4,6 +4,9 @@
 """
 
 from .bias import Bias as Bias
+from .calibrate import calibrate as calibrate
+from .calibrate import reestimate_batch_norm as reestimate_batch_norm
+from .calibrate import tune as tune
 from .cells import Cells as Cells
 from .cells import ModelCells as ModelCells
 from .cells import Ohmic as Ohmic
@@ -19,12 +22,15 @@ from .config import Config as Config
 from .config import Devices as Devices
 from .config import Sense as Sense
 from .convert import convert as convert
+from .convert import placed as placed
 from .convert import report as report
+from .convert import revert as revert
 from .datasets import Data as Data
 from .datasets import load_data as load_data
 from .engine import solve as solve
 from .linear import effective_conductance as effective_conductance
 from .lut_cells import LutCells as LutCells
+from .mapping import TiledMatrix as TiledMatrix
 from .solution import Solution as Solution
 from .wires import Wires as Wires
 from .zoo import network as network

@@ -1,8 +1,10 @@
-"""Network layers whose matrix products run on arrays."""
+"""Network layers whose matrix products run on arrays: linear, convolutions, transposed convolutions, embeddings."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,76 +13,243 @@ from devicelab import Lut
 from devicelab.errors import ParameterError
 
 from .config import Config
-from .mapping import TiledMatrix
+from .mapping import TiledMatrix, Written
+from .windows import Window
+
+
+class Builder:
+    """Makes the matrices of a network, numbered, and one only for weights that several layers share.
+
+    Args:
+        lut: The device.
+        config: The arrays.
+        first: Number of the first matrix, for its draws.
+    """
+
+    def __init__(self, lut: Lut | None, config: Config, first: int = 0) -> None:
+        self.lut, self.config, self.first = lut, config, first
+        self._made: dict[tuple[int, str], TiledMatrix] = {}
+
+    def __call__(self, weight: Tensor, owner: nn.Parameter, use: str) -> TiledMatrix:
+        """The matrix of a weight.
+
+        Args:
+            weight: The matrix, as `TiledMatrix` takes it.
+            owner: The parameter that it comes from.
+            use: Says how it was made from the parameter; the same owner and use share one matrix.
+        """
+        key = id(owner), use
+        if key not in self._made:
+            self._made[key] = TiledMatrix(weight, self.lut, self.config, stream=self.first + len(self._made))
+        return self._made[key]
 
 
 class ArrayLayer(nn.Module):
-    """What array layers share: inputs become word-line voltages, output currents become numbers again.
+    """What array layers share: the digital layer's parameters, matrices made from them, and the way back.
 
-    The largest input gets `config.v_read`. It is that of the calibration data if there was a calibration, otherwise of
-    each input vector on its own, so that a result never depends on what else is in the batch.
+    In evaluation the arrays are what was written. In training every forward pass writes the present weights, and
+    gradients reach them through the arrays; `eval()` then writes the arrays anew if weights have changed.
+
+    Args:
+        layer: The digital layer; its parameters are shared, not copied.
+        build: Makes matrices.
     """
 
-    input_range: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, lut: Lut, config: Config) -> None:
+    def __init__(self, layer: nn.Module, build: Builder) -> None:
         super().__init__()
-        self.matrix = TiledMatrix(weight, lut, config)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        self.register_buffer("input_range", torch.zeros((), dtype=weight.dtype))
+        self.training = False
+        self._digital = (layer,)  # in a tuple, so that it is not one of this module's own layers
+        self._versions: tuple[int, ...] = ()
+        for name, parameter in layer._parameters.items():
+            self.register_parameter(name, parameter)
+        for name, (weight, owner) in self.weights().items():
+            setattr(self, name, build(weight, owner, f"{self.use()} {name}"))
+        self._remember()
 
-    def product(self, inputs: Tensor) -> Tensor:
-        """Inputs [b, n_in] times the matrix, plus bias: [b, n_out]."""
-        peak = inputs.detach().abs().amax(dim=1, keepdim=True)
-        if bool(self.input_range > 0):
-            peak = self.input_range
-            inputs = inputs.clamp(-peak, peak)
-        scale = self.matrix.config.v_read / torch.where(peak > 0, peak, torch.ones_like(peak))
-        out: Tensor = self.matrix(inputs * scale) / scale
-        return out if self.bias is None else out + self.bias
+    def use(self) -> str:
+        """How this layer uses its weights; layers with shared weights share arrays if they say the same."""
+        return type(self).__name__
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """Matrices by attribute, and the parameter that each comes from."""
+        raise NotImplementedError
+
+    @property
+    def digital(self) -> nn.Module:
+        """The layer in floating point, with the present weights."""
+        return self._digital[0]
+
+    def matrices(self) -> Iterator[tuple[str, TiledMatrix]]:
+        """Names and matrices."""
+        for name in self.weights():
+            yield name, getattr(self, name)
+
+    @property
+    def input_range(self) -> Tensor:
+        """Largest input of the (first) matrix; 0: every vector is scaled on its own."""
+        found: Tensor = next(self.matrices())[1].input_range
+        return found
+
+    def program(self) -> None:
+        """Write the arrays anew with the present weights."""
+        for name, (weight, _) in self.weights().items():
+            getattr(self, name).program(weight)
+        self._remember()
+
+    def written(self) -> dict[str, Written | None]:
+        """What the products run on: freshly written weights in training, else what the arrays hold."""
+        weights = self.weights()
+        if not self.training:
+            return dict.fromkeys(weights)
+        return {name: getattr(self, name).live(weight) for name, (weight, _) in weights.items()}
+
+    def train(self, mode: bool = True) -> Self:
+        """As for every module; back in evaluation, changed weights are written."""
+        back = self.training and not mode
+        super().train(mode)
+        if back and self._versions != self._now():
+            self.program()
+        return self
+
+    def _now(self) -> tuple[int, ...]:
+        return tuple(owner._version for _, owner in self.weights().values())
+
+    def _remember(self) -> None:
+        self._versions = self._now()
 
 
 class ArrayLinear(ArrayLayer):
     """`torch.nn.Linear` on arrays."""
 
-    def __init__(self, layer: nn.Linear, lut: Lut, config: Config) -> None:
-        super().__init__(layer.weight, layer.bias, lut, config)
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    matrix: TiledMatrix
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """The matrix."""
+        return {"matrix": (self.weight, self.weight)}
 
     def forward(self, x: Tensor) -> Tensor:
         """As `torch.nn.Linear`, [..., n_in] to [..., n_out]."""
-        return self.product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+        out: Tensor = self.matrix(x, self.written()["matrix"])
+        return out if self.bias is None else out + self.bias
 
 
-class ArrayConv2d(ArrayLayer):
-    """`torch.nn.Conv2d` on arrays: every patch of the image is one input vector."""
+class ArrayConv(ArrayLayer):
+    """`torch.nn.Conv1d`, `Conv2d` or `Conv3d` on arrays: every window is one input vector.
 
-    def __init__(self, layer: nn.Conv2d, lut: Lut, config: Config) -> None:
-        if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            raise ParameterError(
-                "this convolution is not supported on arrays yet",
-                got=str(layer),
-                allowed="groups=1, zero padding given as numbers",
-            )
-        super().__init__(layer.weight.flatten(1), layer.bias, lut, config)
-        self.geometry: dict[str, Any] = {
-            "kernel_size": layer.kernel_size,
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "dilation": layer.dilation,
-        }
+    Each group is a matrix of its own; with `share_tiles`, as many as fit lie in one tile, on rows and columns of
+    their own.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    matrix: TiledMatrix
+
+    def __init__(self, layer: Any, build: Builder) -> None:
+        if build.config.share_tiles and layer.groups > 1:
+            n_out, n_in = layer.out_channels // layer.groups, layer.weight[0].numel()
+            per_tile = build.config.columns // (2 if build.config.scheme == "two columns" else 1)
+            most = max(1, min(build.config.rows // n_in, per_tile // n_out))
+            together = max(p for p in range(1, most + 1) if layer.groups % p == 0)
+        else:
+            together = 1
+        self._geometry = layer.groups, together
+        super().__init__(layer, build)
+        self.window = Window(layer.kernel_size, layer.stride, layer.dilation)
+        self.pads = layer._reversed_padding_repeated_twice
+        self.mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """A matrix for every group, or for those that share a tile."""
+        groups, together = self._geometry
+        w = self.weight.reshape(groups, self.weight.shape[0] // groups, -1)
+        if together > 1:
+            parts = w.unflatten(0, (-1, together))  # [groups apart, together, n_out, n_in]
+            eye = torch.eye(together, dtype=w.dtype, device=w.device)
+            w = torch.einsum("aton,ts->atosn", parts, eye).flatten(3).flatten(1, 2)
+        return {"matrix": (w, self.weight)}
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `torch.nn.Conv2d`, [b, channels, height, width]."""
-        patches = nn.functional.unfold(x, **self.geometry)  # [b, n_in, positions]
-        b, n_in, positions = patches.shape
-        out = self.product(patches.transpose(1, 2).reshape(-1, n_in))
-        return out.reshape(b, positions, -1).transpose(1, 2).reshape(b, -1, *self._size(x))
+        """As the convolution, [b, channels, *spatial] or [channels, *spatial]."""
+        single = x.dim() == len(self.window.kernel) + 1
+        x = x.unsqueeze(0) if single else x
+        if any(self.pads):
+            x = nn.functional.pad(x, self.pads, mode=self.mode)
+        out = self.matrix.windowed(x, self.window, self.written()["matrix"])
+        out = out if self.bias is None else out + self.bias.view(-1, *(1,) * len(self.window.kernel))
+        return out.squeeze(0) if single else out
 
-    def _size(self, x: Tensor) -> list[int]:
-        g = self.geometry
-        return [
-            (size + 2 * p - d * (k - 1) - 1) // s + 1
-            for size, k, s, p, d in zip(
-                x.shape[2:], g["kernel_size"], g["stride"], g["padding"], g["dilation"], strict=True
-            )
-        ]
+
+ArrayConv2d = ArrayConv
+"""The name for one kind."""
+
+_OVERLAPS: dict[int, Callable[..., Tensor]] = {
+    1: nn.functional.conv_transpose1d,
+    2: nn.functional.conv_transpose2d,
+    3: nn.functional.conv_transpose3d,
+}
+
+
+class ArrayConvTranspose(ArrayLayer):
+    """`torch.nn.ConvTranspose1d`, `2d` or `3d` on arrays.
+
+    Every input position is one input vector of channels; its product with the whole kernel is added digitally to the
+    outputs that it overlaps.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    matrix: TiledMatrix
+
+    def __init__(self, layer: Any, build: Builder) -> None:
+        self._groups = layer.groups
+        super().__init__(layer, build)
+        one = (1,) * len(layer.kernel_size)
+        self.window = Window(one, one, one)
+        self.geometry = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+        taps = math.prod(layer.kernel_size)
+        spread = torch.eye(taps, dtype=layer.weight.dtype).view(taps, 1, *layer.kernel_size)
+        self.register_buffer("spread", spread.to(layer.weight.device), persistent=False)
+
+    spread: Tensor
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """A matrix from channels to channels times taps for every group."""
+        w = self.weight.unflatten(0, (self._groups, -1))  # [groups, n_in, n_out, *kernel]
+        return {"matrix": (w.flatten(2).mT, self.weight)}
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """As the transposed convolution, [b, channels, *spatial] or [channels, *spatial]."""
+        layer: Any = self.digital
+        dims = len(self.window.kernel)
+        single = x.dim() == dims + 1
+        x = x.unsqueeze(0) if single else x
+        extra = layer._output_padding(
+            x, output_size, layer.stride, layer.padding, layer.kernel_size, dims, layer.dilation
+        )
+        taps = self.matrix.windowed(x, self.window, self.written()["matrix"])
+        n_out = taps.shape[1] // len(self.spread)
+        kernel = self.spread.repeat(n_out, *(1,) * (dims + 1)).to(taps.dtype)
+        out = _OVERLAPS[dims](taps, kernel, self.bias, output_padding=extra, groups=n_out, **self.geometry)
+        return out.squeeze(0) if single else out
+
+
+class ArrayEmbedding(ArrayLayer):
+    """`torch.nn.Embedding` on arrays: a word's vector is what the columns carry when its word line alone is driven."""
+
+    weight: nn.Parameter
+    matrix: TiledMatrix
+
+    def __init__(self, layer: nn.Embedding, build: Builder) -> None:
+        if layer.max_norm is not None:
+            raise ParameterError("an embedding that renormalises its weights cannot stay on arrays", got=layer)
+        super().__init__(layer, build)
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """The matrix from words to vectors."""
+        return {"matrix": (self.weight.T, self.weight)}
+
+    def forward(self, index: Tensor) -> Tensor:
+        """As `torch.nn.Embedding`, [...] to [..., n_out]."""
+        return self.matrix.rows(index, self.written()["matrix"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from devicelab.errors import LutError
+from devicelab.errors import LutError, ShapeError
 
-from .cells import _Tensors, per_cell
+from .cells import LARGEST, _Tensors, per_cell
 
 
 class Table(Protocol):
@@ -50,24 +51,20 @@ class LutCells(_Tensors):
             and gradients reach them.
         x: State of every cell, 0 to 1, [*tiles, m, n].
         tolerance: Largest error of the truncated sum, relative to the largest current of a state's row.
+        scale: Factor of every cell's current, >= 0, like `x`; None: 1. For devices that stray beyond the table.
 
     Raises:
         LutError: If the table is not finite, not zero at 0 V, or falls with voltage, or has no such state.
         ParameterError: If a state is outside [0, 1].
     """
 
-    def __init__(self, lut: Table, x: Tensor, *, tolerance: float = 1e-9) -> None:
-        self.x = self._per_cell = per_cell("state x", x, low=0.0, high=1.0, unit="")
+    def __init__(self, lut: Table, x: Tensor, *, tolerance: float = 1e-9, scale: Tensor | None = None) -> None:
+        self._per_cell = torch.as_tensor(x)  # decides where everything lies
         self.lut = lut
         self.nodes = self._float64(lut.voltage)
         self._states = self._float64(lut.state)
         _check(lut)
-        if bool((self.x.detach() < self._states[0]).any() or (self.x.detach() > self._states[-1]).any()):
-            raise LutError(
-                "states outside the lookup table",
-                got=f"{self.x.min().item():.4g} to {self.x.max().item():.4g}",
-                allowed=f"{self._states[0].item():.4g} to {self._states[-1].item():.4g}",
-            )
+        self._set(x, scale)
         if isinstance(lut.table, Tensor) and lut.table.requires_grad:
             basis = self._float64(lut.table), self._float64(lut.slope)
             self._factors = self._float64(np.eye(len(self._states)))
@@ -76,6 +73,24 @@ class LutCells(_Tensors):
             self._factors = self._float64(factors)
             basis = self._float64(value), self._float64(slope)
         self.pieces = _hermite(self.nodes, *basis)
+
+    def _set(self, x: Tensor, scale: Tensor | None) -> None:
+        self.x = self._per_cell = per_cell("state x", x, low=0.0, high=1.0, unit="")
+        self.scale = None if scale is None else per_cell("scale", scale, low=0.0, high=LARGEST, unit="")
+        if self.scale is not None and self.scale.shape != self.x.shape:
+            raise ShapeError("scale does not fit x", got=tuple(self.scale.shape), allowed=tuple(self.x.shape))
+        if bool((self.x.detach() < self._states[0]).any() or (self.x.detach() > self._states[-1]).any()):
+            raise LutError(
+                "states outside the lookup table",
+                got=f"{self.x.min().item():.4g} to {self.x.max().item():.4g}",
+                allowed=f"{self._states[0].item():.4g} to {self._states[-1].item():.4g}",
+            )
+
+    def at(self, x: Tensor, scale: Tensor | None = None) -> LutCells:
+        """Cells of the same table at other states, on the same machine; nothing is factorised again."""
+        other = copy.copy(self)
+        other._set(x, scale)
+        return other
 
     def _float64(self, values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float64, device=self.device)
@@ -92,7 +107,7 @@ class LutCells(_Tensors):
         t = (x - self._states[low]) / (self._states[low + 1] - self._states[low])
         rows = self._factors.T
         amplitudes: Tensor = rows[:, low] * (1 - t) + rows[:, low + 1] * t
-        return amplitudes
+        return amplitudes if self.scale is None else amplitudes * self.scale.to(torch.float64)
 
     def current(self, v: Tensor) -> Tensor:
         """The table's current [A]."""
@@ -125,12 +140,14 @@ class LutCells(_Tensors):
 
     def product(self, v_in: Tensor) -> Tensor:
         """Output currents with ideal lines [A], [*tiles, b, n]: one matrix product for each rank."""
-        low, t, _ = self._locate(v_in.to(torch.float64))
-        out: Tensor = sum(
-            _cubic(pieces[:, low], t) @ amplitude
-            for amplitude, pieces in zip(self.amplitudes(), self.pieces, strict=True)
-        )
+        features = self.features(v_in.to(torch.float64))
+        out: Tensor = sum(f @ amplitude for f, amplitude in zip(features, self.amplitudes(), strict=True))
         return out.to(self.dtype)
+
+    def features(self, v: Tensor) -> Tensor:
+        """The functions phi_r of voltages within the table, [rank, *v.shape]."""
+        low, t, _ = self._locate(v)
+        return torch.stack([_cubic(pieces[:, low], t) for pieces in self.pieces.to(v.dtype)])
 
     def check(self, v: Tensor) -> None:
         """Refuse a solution with cells beyond the table.

@@ -1,118 +1,232 @@
-"""Weights on arrays: a matrix cut into tiles of plus and minus cells, and the product computed by them."""
+"""Weights on arrays: a matrix cut into tiles of cells, and the product computed by them."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from devicelab import Lut
-from devicelab.errors import ParameterError
+from devicelab.errors import ParameterError, ShapeError
+from devicelab.noise import BOLTZMANN, CHARGE
+from devicelab.variability import normal
 
-from .cells import Ohmic
-from .config import Config
+from .chip import Chip
+from .chip import Written as Written
+from .converters import convert_current, reads, sense
+from .devices import READS, generator, through
 from .engine import solve
-from .linear import effective_conductance
-from .lut_cells import LutCells
+from .windows import Image, Vectors, Window
+from .windows import Source as Source
 
 _BYTES_PER_CELL = 150  # what one vector keeps for each cell while a non-linear array is solved
+_OBSERVED = 4096  # vectors that set the range of a converter
 
 
-class TiledMatrix(torch.nn.Module):
-    """A matrix [n_out, n_in] held by differential pairs of cells.
+class TiledMatrix(Chip):
+    """A product with a matrix [n_out, n_in] (or several, [M, n_out, n_in]), computed by arrays of cells.
 
-    A weight w > 0 is a conductance g_low + (g_high - g_low) w / w_max in the plus array and g_low in the minus array;
-    w < 0 the other way round. g_low and g_high are the ends of the device at `config.v_read`. Cells that no weight uses
-    stay at g_low: they are there, and leak. Unused rows are grounded and lie farthest from the sense end.
+    How weights become conductances is `config.scheme`; see docs/networks.md. Cells that no weight uses stay at the
+    lowest conductance: they are there, and leak. Unused rows are grounded and lie farthest from the sense end.
 
     Args:
-        weight: The matrix, [n_out, n_in].
-        lut: The device.
+        weight: The matrix.
+        lut: The device; None for ohmic cells between `config.g_low` and `config.g_high`.
         config: The arrays.
+        stream: Number of the matrix among several, which sets its draws.
+
+    Raises:
+        ParameterError: If the weights are all zero or not finite.
+        LutError: If the device cannot do what the configuration asks.
     """
 
-    x: Tensor
-    gain: Tensor
-    g_eff: Tensor | None
+    def forward(self, x: Tensor, written: Written | None = None) -> Tensor:
+        """The product of one matrix, [..., n_in] to [..., n_out]; several matrices multiply windows: see `windowed`."""
+        if self.layout.matrices != 1:
+            raise ShapeError("several matrices multiply windows of an image", hint="use `windowed`")
+        if x.shape[-1] != self.n_in:
+            raise ShapeError("inputs do not fit the matrix", got=tuple(x.shape), allowed=f"[..., {self.n_in}]")
+        out = self._seen(Vectors(x.reshape(-1, self.n_in).to(self.g.dtype)), written)
+        return out.reshape(*x.shape[:-1], self.n_out)
 
-    def __init__(self, weight: Tensor, lut: Lut, config: Config) -> None:
-        super().__init__()
-        self.n_out, self.n_in = weight.shape
-        self.lut, self.config = lut, config
-        later = config.but(rows=64, columns=64, v_read=0.2, nonlinear=True, wires=None, rtol=1e-3, budget=1e9)
-        if later != Config():
-            raise ParameterError("not built yet", got=later)
-        low, high = lut.conductance_range(config.v_read)
-        top = float(weight.detach().abs().max())
-        if top == 0 or not torch.isfinite(weight).all():
-            raise ParameterError(
-                "a weight matrix cannot be mapped", got="all zero or not finite", allowed="finite, not all zero"
-            )
-        self.register_buffer("gain", torch.tensor(top / (high - low), dtype=weight.dtype, device=weight.device))
-        plus, minus = weight.detach().clamp(min=0), (-weight.detach()).clamp(min=0)
-        share = torch.stack([self._tiles(plus), self._tiles(minus)]).double() / top
-        states = torch.from_numpy(lut.state_for((low + (high - low) * share).cpu().numpy(), config.v_read))
-        self.register_buffer("x", states.to(weight.dtype).clamp(0, 1).to(weight.device))
-        self.register_buffer("g_eff", None if config.nonlinear else self._linear().to(weight.dtype))
+    def rows(self, index: Tensor, written: Written | None = None) -> Tensor:
+        """The columns' numbers when one word line alone is driven with 1: [...] indices to [..., n_out]."""
+        if (
+            self.probe
+            or self._solved
+            or self._partials_matter
+            or self.config.scheme == "offset"
+            or self.has_input_range
+        ):
+            found: Tensor = self(nn.functional.one_hot(index, self.n_in).to(self.g.dtype), written)
+            return found
+        driven = self._features(self.g.new_ones(()))
+        flat = self._flat(written or Written(self.g, self.matrix))[0]  # [F, n_in, n_out]
+        table: Tensor = sum(f * part for f, part in zip(driven, flat, strict=True))
+        unit = self.top / ((self.devices_on_chip.high - self.devices_on_chip.low) * self.config.v_read)
+        return self._fitted(nn.functional.embedding(index, table) * unit, -1)
 
-    def _tiles(self, matrix: Tensor) -> Tensor:
-        """[n_out, n_in] as [row tiles, column tiles, rows, columns], padded with zeros at the far ends."""
-        rows, columns = self.config.rows, self.config.columns
-        down, right = -self.n_in % rows, -self.n_out % columns
-        padded = torch.nn.functional.pad(matrix.T, (0, right, down, 0))
-        return padded.reshape(padded.shape[0] // rows, rows, -1, columns).transpose(1, 2)
+    def windowed(self, x: Tensor, window: Window, written: Written | None = None) -> Tensor:
+        """The products with every window of padded images [B, M C, *spatial]: [B, M n_out, *positions]."""
+        return self._seen(Image(x.to(self.g.dtype), window, self.layout.matrices), written)
+
+    def _seen(self, source: Source, written: Written | None) -> Tensor:
+        return self.product(source, written) if self.probe is None else self.probe(source, written)
+
+    def product(self, source: Source, written: Written | None = None) -> Tensor:
+        """The product of the arrays, whatever looks on."""
+        written = written or Written(self.g, self.matrix)
+        device = "cuda" if source.x.is_cuda else "cpu"
+        with torch.autocast(device, enabled=False):
+            peak, u = self._scaled(source)
+            out = None
+            for weight, part in reads(u, self.config.dac):
+                one = self._once(source, part, written)
+                out = weight * one if out is None else out + weight * one
+            if out is None:
+                raise ParameterError("no read")
+            unit = self.top / ((self.devices_on_chip.high - self.devices_on_chip.low) * self.config.v_read)
+            return self._fitted(out * (unit * peak), 1)
+
+    def _fitted(self, out: Tensor, dim: int) -> Tensor:
+        """Outputs, along `dim`, after each column's gain and offset."""
+        if not self.has_column_fit:
+            return out
+        shape = [1] * out.dim()
+        shape[dim] = -1
+        out = out * self.column_gain.view(shape) + self.column_offset.view(shape)
+        return out
+
+    def _scaled(self, source: Source) -> tuple[Tensor, Tensor]:
+        """Largest input, and inputs relative to it."""
+        if self.has_input_range:
+            return self.input_range, (source.x / self.input_range).clamp(-1, 1)
+        if self._scale_free:
+            one = source.x.new_ones(())
+            return one, source.x
+        peak = source.peaks()
+        peak = torch.where(peak > 0, peak, torch.ones_like(peak))
+        return peak, source.x / peak
 
     @property
-    def devices(self) -> int:
-        """Cells on the chip, unused ones included."""
-        return self.x.numel()
+    def _scale_free(self) -> bool:
+        """Whether the result does not depend on the voltages, which then need no scaling."""
+        c = self.config
+        plain = c.dac.bits is None and not c.nonlinear and not self._partials_matter
+        return plain and not self.watching
 
     @property
-    def tiles(self) -> int:
-        """Arrays on the chip."""
-        return self.x.shape[:3].numel()
+    def _partials_matter(self) -> bool:
+        """Whether something happens to column currents before they are added."""
+        c = self.config
+        noisy = bool(c.devices.read_noise or c.devices.bandwidth)
+        return noisy or c.adc.bits is not None or c.sense != type(c.sense)() or self.watching
 
-    def _linear(self) -> Tensor:
-        """Conductance matrix that ohmic tiles put between inputs and outputs, lines included, [n_in', n_out']."""
-        g = self._conductance(self.x)
-        if self.config.wires is not None:
-            g = effective_conductance(g, self.config.wires)
-        difference = g[0] - g[1]
-        return difference.transpose(1, 2).reshape(difference.shape[0] * self.config.rows, -1)
-
-    def _conductance(self, x: Tensor) -> Tensor:
-        """Conductance [S] of cells at the states `x`, read at `config.v_read`; float64."""
-        i = self.lut.current(self.config.v_read, x.cpu().numpy())
-        return torch.from_numpy(i).to(x.device) / self.config.v_read
-
-    def forward(self, v: Tensor) -> Tensor:
-        """Product with the matrix.
-
-        Args:
-            v: Inputs as word-line voltages [V], [b, n_in].
-
-        Returns:
-            Weighted sums times 1 V, [b, n_out].
-        """
-        v = torch.nn.functional.pad(v, (-self.n_in % self.config.rows, 0))
-        if self.g_eff is not None:
-            i = v @ self.g_eff
+    def _once(self, source: Source, u: Tensor, written: Written) -> Tensor:
+        """Sum of currents [A] in units of the largest weight, one read."""
+        if self._solved:
+            out = self._in_parts(source, u, written)
+        elif not self._partials_matter:
+            out = source.direct(self._features(u), self._flat(written))
         else:
-            per_vector = self.x.numel() * _BYTES_PER_CELL
-            size = max(1, int(self.config.budget // per_vector))
-            i = torch.cat([self._nonlinear(part) for part in v.split(size)])
-        return i[:, : self.n_out] * self.gain
+            out = self._in_parts(source, u, written)
+        if self.config.scheme == "offset":
+            zero = self.layout.zero(u)
+            middle = self.devices_on_chip.level(
+                self.devices_on_chip.low + (self.devices_on_chip.high - self.devices_on_chip.low) * zero
+            )
+            base = (middle * u.new_tensor(self.layout.coefficients())).sum() * self.config.v_read
+            out = out - base * source.sums(u, self.n_out)
+        return out
 
-    def _nonlinear(self, v: Tensor) -> Tensor:
-        """Difference of the two arrays' output currents [A], summed over row tiles, [b, n_out']."""
-        v = v.reshape(len(v), -1, self.config.rows).transpose(0, 1).unsqueeze(1)  # [row tiles, 1, b, rows]
-        cells = LutCells(self.lut, self.x)
-        i = solve(cells, v.expand(2, -1, self.x.shape[2], -1, -1), self.config.wires, rtol=self.config.rtol).i_out
-        out = (i[0] - i[1]).sum(0)  # [column tiles, b, columns]
-        return out.transpose(0, 1).reshape(out.shape[1], -1)
+    def _flat(self, written: Written) -> Tensor:
+        """The matrix of all tiles and channels together, [M, F, n_in, n_out]."""
+        if written.matrix is None:
+            raise ParameterError("these arrays have no matrix")
+        lay = self.layout
+        parts: Tensor = written.matrix.unflatten(2, (-1, lay.config.rows))  # [M, R, F, rows, channels, K outputs]
+        coefficients = lay.coefficients()
+        if coefficients == [1.0]:
+            whole = parts.squeeze(-2)
+        else:
+            whole = (parts * parts.new_tensor(coefficients).unsqueeze(-1)).sum(-2)
+        whole = whole.transpose(1, 2).flatten(2, 3)[:, :, lay.idle_rows :, : lay.n_out]
+        if self.order_in is not None and self.order_out is not None:
+            whole = whole[:, :, self.order_in.argsort()][..., self.order_out.argsort()]
+        return whole
 
-    def cells(self, sign: int = 1, row: int = 0, column: int = 0) -> LutCells | Ohmic:
-        """The cells of one tile: `sign` +1 for the plus array, -1 for the minus array."""
-        x = self.x[0 if sign > 0 else 1, row, column]
-        if self.config.nonlinear:
-            return LutCells(self.lut, x)
-        return Ohmic(self._conductance(x).to(x))
+    def _in_parts(self, source: Source, u: Tensor, written: Written) -> Tensor:
+        """Vectors through the arrays, as many at a time as memory allows."""
+        vectors = source.gathered(u, self.order_in)
+        vectors = nn.functional.pad(vectors, (self.layout.idle_rows, 0))
+        m, r, k = self.layout.matrices, self.layout.row_tiles, self.layout.column_tiles
+        columns = m * r * self.layout.channels * k * self.layout.outputs
+        each = self.devices * _BYTES_PER_CELL if self._solved else 4 * columns * u.element_size()
+        parts = [self._through(part, written) for part in vectors.split(max(1, int(self.config.budget // each)), dim=1)]
+        out = torch.cat(parts, dim=1)[..., : self.n_out]
+        if self.order_out is not None:
+            out = out[..., self.order_out.argsort()]
+        return source.placed(out)
+
+    def _through(self, u: Tensor, written: Written) -> Tensor:
+        """Vectors [M, b, R rows] through arrays, sense circuits and converters, [M, b, K outputs]."""
+        u = u.unflatten(-1, (self.layout.row_tiles, -1)).transpose(1, 2)  # [M, R, b, rows]
+        i = self._currents(u, written)  # [M, R, b, channels, K outputs]
+        i = self._noisy(i, u, written)
+        if self.config.partial_sums == "analog":
+            i = i.sum(1, keepdim=True)
+        c = self.config
+        gain, offset = (None if a is None else a.unsqueeze(2) for a in (self.gain, self.offset))
+        i = sense(i, gain, offset, None if c.sense.saturation is None else c.sense.saturation * self.full_scale)
+        if self.watching:
+            self._watch(i)
+        full = self.adc_range.unsqueeze(2) if self.adc_range.dim() else self.adc_range
+        i = convert_current(i, full.clamp_min(torch.finfo(i.dtype).tiny), c.adc).sum(1)
+        return (i * i.new_tensor(self.layout.coefficients()).unsqueeze(-1)).sum(-2)
+
+    def _currents(self, u: Tensor, written: Written) -> Tensor:
+        if written.matrix is not None:
+            features = torch.cat(self._features(u), dim=-1)  # [M, R, b, F rows]
+            found: Tensor = (features @ written.matrix.flatten(-2)).unflatten(-1, written.matrix.shape[-2:])
+            return found
+        cells, c = self._lut_cells(written.g), self.config
+        shape = (*self.layout.shape[:3], self.layout.row_tiles, self.layout.column_tiles, *u.shape[-2:])
+
+        def solved(v: Tensor) -> Tensor:
+            v = v[:, None, None, :, None].expand(shape)
+            return solve(cells, v, c.wires, rtol=c.rtol).i_out
+
+        if c.dac.encoding != "pulse-width":
+            i = solved(u * c.v_read)
+        else:  # the charge of pulses that begin together: between their ends, the lines carry steady currents
+            if c.dac.bits is None:
+                raise ParameterError("pulse widths on lines with resistance come in steps", hint="give DAC(bits=...)")
+            slots = 2 ** (c.dac.bits - 1) - 1
+            size = (u.detach().abs() * slots).round()
+            on = [through(u.sign() * (size > slot), u) for slot in range(slots)]
+            i = torch.stack([solved(part * c.v_read) for part in on]).mean(0)
+        return self.layout.sensed(i).to(u.dtype)
+
+    def _noisy(self, i: Tensor, u: Tensor, written: Written) -> Tensor:
+        """Currents with the noise of every cell's read: independent, so variances add along a column.
+
+        The variances are those of `devicelab.noise.read_noise`, with the voltages that ideal lines would give.
+        """
+        d = self.config.devices
+        if not (d.read_noise or d.bandwidth):
+            return i
+        g, v = written.g.detach(), u.detach() * self.config.v_read
+        relative = self.layout.sensed((self.devices_on_chip.read_spread(g) * g) ** 2, combine=False)
+        total = self.layout.sensed(g, combine=False)
+        thermal = 4 * BOLTZMANN * d.temperature * d.bandwidth * (v != 0) + 2 * CHARGE * d.bandwidth * v.abs()
+        variance = (v * v) @ relative.flatten(-2) + thermal.to(v.dtype) @ total.flatten(-2)
+        self.reads += 1
+        z = normal(tuple(variance.shape), generator(self.config, self.stream, READS, self.reads))
+        noise = variance.sqrt() * torch.from_numpy(z).to(variance)
+        noisy: Tensor = i + noise.unflatten(-1, i.shape[-2:])
+        return noisy
+
+    def _watch(self, i: Tensor) -> None:
+        """Widen the converter's range to these currents."""
+        every = max(1, i.shape[2] // _OBSERVED)
+        seen = self._shared(i.detach()[:, :, ::every], self.config.adc.percentile)
+        self.adc_range = torch.maximum(self.adc_range, seen) if self.has_adc_range else seen
+        self.has_adc_range = True

@@ -138,7 +138,6 @@ def test_floating_point_configuration_changes_nothing(lut: Lut) -> None:
     ("net", "config", "error", "words"),
     [
         (nn.Sequential(nn.ReLU()), Config(), ParameterError, "nothing to convert"),
-        (nn.Conv2d(4, 4, 3, groups=2), Config(), ParameterError, "not supported"),
         (nn.Linear(4, 4), Config(v_read=3.0), LutError, "outside the table"),
     ],
 )
