@@ -44,8 +44,9 @@ _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3:
 
 
 def engineering(value: float, unit: str, digits: int = 4) -> str:
-    """A value with the prefix that suits it: 3.02e-4 A is 302 µA."""
-    if unit in ("1", "") or value == 0 or not math.isfinite(value):
+    """A value with the prefix that suits it: 3.02e-4 A is 302 µA; none for a unit such as A2/Hz."""
+    plain = not unit.isalpha() or not 1e-18 <= abs(value) < 1e15
+    if unit in ("1", "") or plain or value == 0 or not math.isfinite(value):
         return f"{value:.{digits}g}" + ("" if unit in ("1", "") else f" {unit}")
     power = min(12, max(-18, 3 * math.floor(math.log10(abs(value)) / 3)))
     return f"{value / 10.0**power:.{digits}g} {_PREFIXES[power]}{unit}"

@@ -106,6 +106,28 @@ def autocorrelation(x: Any, lags: int | None = None) -> Autocorrelation:
     return Autocorrelation(np.arange(1, count + 1), rho, 1.96 / np.sqrt(n), float(stats.chi2.sf(q, count)))
 
 
+def correlation_time(x: Any) -> float:
+    """Samples that count as one independent sample: integrated autocorrelation time, at least 1.
+
+    1 + 2 sum of the autocorrelation up to the first lag beyond five times the sum so far, which keeps the noise of the
+    far lags out.
+
+    Args:
+        x: Residuals in order, shape [n].
+
+    Source: Sokal, Monte Carlo Methods in Statistical Mechanics (1997), section 3, doi:10.1007/978-1-4899-0319-8_6.
+    """
+    values = np.asarray(x, dtype=float).ravel()
+    centred = values - values.mean() if values.size else values
+    if values.size < 8 or not np.any(centred):
+        return 1.0
+    spectrum = np.fft.rfft(centred, 2 * values.size)
+    rho = np.fft.irfft(np.abs(spectrum) ** 2)[: values.size // 2]
+    total = 2 * np.cumsum(rho / rho[0]) - 1
+    inside = np.flatnonzero(np.arange(total.size) >= 5 * total)
+    return float(max(1.0, total[int(inside[0])] if inside.size else total[-1]))
+
+
 @dataclass(frozen=True)
 class Components:
     """Variance of a number, parted between devices and cycles.
@@ -138,10 +160,11 @@ def variance_components(groups: Mapping[Any, Sequence[float]], unit: str = "1", 
     parts = [np.asarray(values, dtype=float) for values in groups.values() if len(values) >= 2]
     if len(parts) < 2:
         raise ParameterError("variance components need devices", got=len(parts), allowed="2 devices with 2 cycles each")
-    own = _anova(parts)
+    table = np.array([(part.size, part.mean(), np.sum((part - part.mean()) ** 2)) for part in parts])
+    own = _anova(table[None])[0]
     rng = np.random.default_rng(seed)
-    draws = [_anova([parts[k] for k in rng.integers(0, len(parts), len(parts))]) for _ in range(DRAWS // 4)]
-    ends = np.percentile(np.array(draws), (2.5, 97.5), axis=0)
+    draws = _anova(table[rng.integers(0, len(parts), (DRAWS // 4, len(parts)))])
+    ends = np.percentile(draws, (2.5, 97.5), axis=0)
     units, words = (unit, unit, "1"), ("between devices", "between cycles of a device", "between-device share")
     d2d, c2c, share = (
         Number(float(own[k]), units[k], f"{words[k]}, analysis of variance of {len(parts)} devices",
@@ -151,16 +174,18 @@ def variance_components(groups: Mapping[Any, Sequence[float]], unit: str = "1", 
     return Components(d2d, c2c, share, float(stats.f_oneway(*parts).pvalue))
 
 
-def _anova(parts: list[Array]) -> tuple[float, float, float]:
-    sizes = np.array([part.size for part in parts])
-    total, k = sizes.sum(), len(parts)
-    means = np.array([part.mean() for part in parts])
-    within = sum(float(np.sum((part - part.mean()) ** 2)) for part in parts) / (total - k)
-    between = float(np.sum(sizes * (means - np.sum(sizes * means) / total) ** 2)) / (k - 1)
-    balanced = (total - np.sum(sizes**2) / total) / (k - 1)
-    variance = max(0.0, (between - within) / balanced)
+def _anova(table: Array) -> Array:
+    """Standard deviation between and within groups and share between, [b, 3], from [b, groups, (n, mean, squares)]."""
+    n, mean, square = np.moveaxis(table, -1, 0)
+    total, k = n.sum(-1), n.shape[-1]
+    within = square.sum(-1) / (total - k)
+    middle = np.sum(n * mean, axis=-1) / total
+    between = np.sum(n * (mean - middle[:, None]) ** 2, axis=-1) / (k - 1)
+    balanced = (total - np.sum(n**2, axis=-1) / total) / (k - 1)
+    variance = np.maximum(0.0, (between - within) / balanced)
     whole = variance + within
-    return np.sqrt(variance), np.sqrt(within), variance / whole if whole > 0 else 0.0
+    share = np.divide(variance, whole, out=np.zeros_like(whole), where=whole > 0)
+    return np.stack([np.sqrt(variance), np.sqrt(within), share], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
