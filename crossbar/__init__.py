@@ -28,9 +28,13 @@ from .convert import revert as revert
 from .datasets import Data as Data
 from .datasets import load_data as load_data
 from .engine import solve as solve
+from .estimate import estimate as estimate
 from .linear import effective_conductance as effective_conductance
 from .lut_cells import LutCells as LutCells
 from .mapping import TiledMatrix as TiledMatrix
 from .solution import Solution as Solution
+from .study import layer_errors as layer_errors
+from .study import sensitivity as sensitivity
+from .sweep import run_sweep as run_sweep
 from .wires import Wires as Wires
 from .zoo import network as network

@@ -19,7 +19,8 @@ COMMANDS = {
     "fit": "Fit a model to measured traces.",
     "plot": "Plot hysteresis loops from instrument files.",
     "lut": "Make and inspect lookup tables.",
-    "infer": "Put a digit-recognising network on arrays of a device.",
+    "infer": "Put a network on arrays of a device: accuracy, sensitivity, estimate.",
+    "sweep": "Run an experiment over a grid of settings; resumable.",
     "demo": "The whole story in one command.",
 }
 

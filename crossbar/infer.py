@@ -1,0 +1,112 @@
+"""One network on one kind of array, and all that is asked about it: what `devicelab infer --config` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from devicelab.errors import ParameterError
+from devicelab.report import Report
+
+from . import study
+from .config import Config
+from .convert import convert
+from .convert import report as replaced
+from .experiment import Parts, experiment_from
+from .settings import read_toml
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What was found, as tables by title: rows of plain values, or text."""
+
+    tables: dict[str, list[dict[str, Any]] | str]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(self.tables)
+
+
+def infer(
+    file: str | Path | None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    sensitivity: bool = False,
+    layers: bool = False,
+    estimate: bool = False,
+    out: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Inference:
+    """Accuracy of a network in floating point and on arrays, over draws; and what else is asked for.
+
+    Args:
+        file: Experiment, see `crossbar.experiment`; None for defaults, to be changed.
+        changes: Dotted names of settings to values, for instance ``{"config.rows": 16}``.
+        trust: Whether a factory of the user's may run.
+        sensitivity: Also each non-ideality alone, and all but one.
+        layers: Also the error of every layer.
+        estimate: Also a first-order estimate of energy, latency and area.
+        out: Folder for a page with tables and figures.
+        say: Called with a line for what takes time.
+
+    Raises:
+        ParameterError: If a setting is unusable.
+    """
+    table = {} if file is None else read_toml(file)
+    folder = Path.cwd() if file is None else Path(file).resolve().parent
+    experiment = experiment_from(table, folder, changes or {})
+    if experiment.sweep.grid:
+        raise ParameterError("this file has a grid", got=", ".join(experiment.sweep.grid), hint="use devicelab sweep")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    parts = Parts(trust=trust, folder=out, say=say)
+    data, lut, net = parts.data(experiment.data), parts.lut(experiment.device), parts.network(experiment)
+    config = experiment.config
+    options: dict[str, Any] = {"images": experiment.data.images, "batch": experiment.batch}
+    draws = experiment.sweep.draws
+    mapped = convert(net, lut, config, calibration=study.calibration_inputs(data))
+    tables: dict[str, list[dict[str, Any]] | str] = {"on arrays": replaced(mapped)}
+    cases = [
+        study.case("floating point", net, lut, Config.ideal(), data, **options),
+        study.case("arrays", net, lut, config, data, draws=draws, **options),
+    ]
+    for one in cases:
+        say(f"{one.name:<16} {one.accuracy.percent()}")
+    tables["accuracy"] = [one.row() for one in cases]
+    x = data.test_part(64)[0]
+    if layers:
+        tables["layers"] = [asdict(one) for one in study.layer_errors(net, mapped, x)]
+    figures = {}
+    if sensitivity:
+        found = study.sensitivity(net, lut, config, data, draws=draws, say=say, **options)
+        tables["sensitivity"] = found.rows()
+        figures["sensitivity"] = found
+    if estimate:
+        from .estimate import estimate as count
+
+        tables["estimate"] = str(count(mapped, x[:8]))
+    if out is not None:
+        _page(out, tables, figures, Path(file).read_text(encoding="utf-8") if file is not None else "")
+    return Inference(tables)
+
+
+def _page(folder: Path, tables: Mapping[str, Any], figures: Mapping[str, study.Sensitivity], source: str) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    page = Report("A network on arrays", folder)
+    for title, rows in tables.items():
+        page.section(title)
+        if isinstance(rows, str):
+            page.preformatted(rows)
+        else:
+            page.table(rows)
+        if title in figures:
+            page.figure(figures[title].figure(), title, "Bars: 95 % intervals.")
+    if source:
+        page.section("The experiment")
+        page.preformatted(source)
+    page.write()

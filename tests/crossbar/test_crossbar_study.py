@@ -1,0 +1,249 @@
+"""Experiments from files, draws, sensitivity, resumable sweeps and their commands: what they promise."""
+
+from __future__ import annotations
+
+import json
+import math
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from crossbar import Config, convert, study
+from crossbar.datasets import Data
+from crossbar.experiment import Parts, read_experiment
+from crossbar.sweep import run_sweep
+from devicelab.cli import main
+from devicelab.errors import FileFormatError, ParameterError, ShapeError
+
+EXPERIMENT = """
+[data]
+name = "digits"
+images = 60
+[network]
+name = "digits-mlp"
+epochs = 2
+[device]
+r_on = 1e4
+r_off = 1e5
+[config]
+rows = 32
+columns = 32
+nonlinear = false
+[config.devices]
+stuck_off = 0.0
+[sweep]
+draws = 2
+[sweep.grid]
+"config.devices.stuck_on" = [0.0, 0.3]
+"device.r_off" = [1e5, 2e4]
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    file = tmp_path / "experiment.toml"
+    file.write_text(EXPERIMENT)
+    return file
+
+
+def test_every_combination_is_a_point_and_every_setting_counts(experiment: Path) -> None:
+    _, points = read_experiment(experiment)
+    assert [tuple(point.values.values()) for point in points] == [(0.0, 1e5), (0.0, 2e4), (0.3, 1e5), (0.3, 2e4)]
+    assert points[2].experiment.config.devices.stuck_on == 0.3
+    assert points[1].experiment.device.r_off == 2e4
+    keys = {point.experiment.key(draw) for point in points for draw in range(2)}
+    assert len(keys) == 8
+    # a title or a longer grid change nothing that is stored
+    experiment.write_text('title = "other"\n' + EXPERIMENT.replace("0.3]", "0.3, 0.5]"))
+    assert keys < {point.experiment.key(draw) for point in read_experiment(experiment)[1] for draw in range(2)}
+
+
+def test_files_count_by_content_not_by_name(tmp_path: Path) -> None:
+    text = EXPERIMENT.replace('name = "digits-mlp"', 'name = "digits-mlp"\nweights = "w.pt"').split("[sweep]")[0]
+    keys = []
+    for folder, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.pt").write_bytes(content)
+        (tmp_path / folder / "e.toml").write_text(text)
+        keys.append(read_experiment(tmp_path / folder / "e.toml")[0].key(0))
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("stuck_off = 0.0", "stuck_of = 0.1", r"config.devices(.|\n)*did you mean stuck_off"),
+        ("rows = 32", "rows = 0", r"the file.config: rows must be positive"),
+        ('"device.r_off"', '"device.roff"', r"name in the grid(.|\n)*device.r_off"),
+        ('"device.r_off"', '"sweep.draws"', "name in the grid"),
+        ("[1e5, 2e4]", "1e5", "not a list"),
+        ("[1e5, 2e4]", "[1e5, 1.0]", "r_on must be below r_off"),
+        ('name = "digits-mlp"', 'name = "digits-mlp"\nfactory = "a:b"', "one network is needed"),
+        ("[data]", "[data", "not a TOML file"),
+        ("draws = 2", "draws = 0", "draws must be positive"),
+    ],
+)
+def test_a_bad_experiment_is_refused_before_anything_runs(old: str, new: str, words: str, experiment: Path) -> None:
+    assert old in EXPERIMENT
+    experiment.write_text(EXPERIMENT.replace(old, new, 1))
+    with pytest.raises((ParameterError, FileFormatError), match=words):
+        read_experiment(experiment)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_sweep_that_was_stopped_goes_on_and_gives_the_same(experiment: Path, tmp_path: Path) -> None:
+    whole = run_sweep(experiment, tmp_path / "whole")
+
+    def stop(done: int, count: int) -> None:
+        if done == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run_sweep(experiment, tmp_path / "parts", progress=stop)
+    assert len(list((tmp_path / "parts" / "draws").glob("*.json"))) == 3
+    resumed = run_sweep(experiment, tmp_path / "parts")
+    assert resumed.reused == 3
+    numbers = [
+        [(one.seed, one.right, one.error) for case in result.cases for one in case.draws] for result in (whole, resumed)
+    ]
+    assert numbers[0] == numbers[1]
+    for name in ("results.csv", "results.json", "accuracy.png", "index.html"):
+        assert (tmp_path / "parts" / name).stat().st_size > 100
+    rows = json.loads((tmp_path / "parts" / "results.json").read_text())["points"]
+    assert [row["config.devices.stuck_on"] for row in rows] == ["0", "0", "0.3", "0.3"]
+    assert run_sweep(experiment, tmp_path / "parts").reused == 8
+
+
+def test_a_damaged_store_is_not_believed(experiment: Path, tmp_path: Path) -> None:
+    run_sweep(experiment, tmp_path / "out")
+    file = next((tmp_path / "out" / "draws").glob("*.json"))
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(FileFormatError, match="stored draw is damaged"):
+        run_sweep(experiment, tmp_path / "out")
+
+
+@pytest.fixture
+def small() -> tuple[nn.Module, Data]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(80) % 3
+    x = 0.5 * torch.rand(80, 6, generator=generator) + torch.eye(6)[y]
+    data = Data("small", x[:60], y[:60], x[60:], y[60:])
+    net = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.uniform_(-0.4, 0.4, generator=generator)
+    return study.train(net, data, epochs=80, rate=0.02, batch=10), data
+
+
+def test_training_learns_and_repeats_itself(small: tuple[nn.Module, Data]) -> None:
+    net, data = small
+    assert float((study.outputs(net, data.test_x).argmax(1) == data.test_y).float().mean()) > 0.9
+    nets = [study.train(deepcopy(net), data, epochs=2, seed=seed, batch=10) for seed in (5, 5, 6)]
+    assert torch.equal(nets[0][0].weight, nets[1][0].weight)
+    assert not torch.equal(nets[0][0].weight, nets[2][0].weight)
+
+
+def test_sensitivity_switches_one_at_a_time(small: tuple[nn.Module, Data], experiment: Path) -> None:
+    net, data = small
+    lut = read_experiment(experiment)[0].device.table()
+    config = Config(rows=8, columns=8, nonlinear=False).but(devices__stuck_on=0.5, devices__levels=64)
+    found = study.sensitivity(net, lut, config, data, draws=3)
+    assert list(found.alone) == list(found.without) == ["levels", "stuck on"]
+    assert found.none.error < 0.01  # test inputs beyond the calibration's are clipped
+    assert found.alone["levels"].error < 0.05
+    assert found.alone["stuck on"].error > 0.3
+    assert found.without["stuck on"].error == pytest.approx(found.alone["levels"].error)  # two: alone is all but other
+    assert len(found.rows()) == 7
+    assert "stuck on alone" in str(found)
+    figure = found.figure()
+    assert len(figure.axes) == 2
+    with pytest.raises(ParameterError, match="no non-ideality"):
+        study.sensitivity(net, lut, config.only(), data)
+
+
+def test_layer_errors_are_those_computed_by_hand(small: tuple[nn.Module, Data], experiment: Path) -> None:
+    net, data = small
+    lut = read_experiment(experiment)[0].device.table()
+    mapped = convert(
+        net, lut, Config(rows=8, columns=8, nonlinear=False).but(devices__d2d=0.2), calibration=data.train_x
+    )
+    with torch.no_grad():
+        first, second = study.layer_errors(net, mapped, data.test_x)
+        hidden = net[:2](data.test_x)
+        exact, own_inputs, real = net(data.test_x), mapped[2](hidden), mapped(data.test_x)
+    assert first.own == first.with_inputs  # its inputs are right
+    assert second.own == pytest.approx(float((own_inputs - exact).norm() / exact.norm()), rel=1e-5)
+    assert second.with_inputs == pytest.approx(float((real - exact).norm() / exact.norm()), rel=1e-5)
+    assert second.snr == pytest.approx(-20 * math.log10(second.own), rel=1e-5)
+    single = nn.Linear(6, 3)
+    assert len(study.layer_errors(single, convert(single, lut, Config(nonlinear=False)), data.test_x)) == 1
+    with pytest.raises(ParameterError, match="do not belong together"):
+        study.layer_errors(nn.Sequential(nn.ReLU()), mapped, data.test_x)
+
+
+def test_inputs_that_do_not_fit_are_explained(small: tuple[nn.Module, Data]) -> None:
+    with pytest.raises(ShapeError, match="fails on these inputs"):
+        study.outputs(small[0], torch.rand(4, 7))
+
+
+def test_trained_weights_are_kept(experiment: Path, tmp_path: Path) -> None:
+    base = read_experiment(experiment)[0]
+    lines: list[str] = []
+    nets = [Parts(folder=tmp_path, say=lines.append).network(base) for _ in range(2)]
+    assert len(lines) == 1
+    assert torch.equal(nets[0][1].weight, nets[1][1].weight)
+
+
+def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    shown = capsys.readouterr()
+    return int(stopped.value.code or 0), shown.out, shown.err
+
+
+def test_the_commands_run_an_experiment(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    code, text, _ = run(["sweep", str(experiment), "--out", out, "--check"], capsys)
+    assert (code, text.split(": ")[-1]) == (0, "8 draws to run\n")
+    code, text, _ = run(["sweep", str(experiment), "--out", out], capsys)
+    assert code == 0
+    assert len(text.splitlines()) == 5
+    code, text, errors = run(["sweep", str(experiment), "--out", out], capsys)
+    assert "8 of 8 draws were stored already" in errors
+    code, text, errors = run(["infer", "--config", str(experiment)], capsys)
+    assert (code, "use devicelab sweep" in errors) == (1, True)
+    experiment.write_text(EXPERIMENT.split("[sweep.grid]")[0])
+    args = ["infer", "--config", str(experiment), "--rows", "16", "--layers", "--images", "40", "--json"]
+    code, text, _ = run(args, capsys)
+    assert code == 0
+    found = json.loads(text)
+    assert [row["arrays"] for row in found["accuracy"]] == ["floating point", "arrays"]
+    assert "(40)" in found["accuracy"][0]["interval"]
+    assert len(found["layers"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["infer"], "no device"),
+        (["infer", "--draws", "3"], "need a network"),
+        (["infer", "--network", "lenett", "--data", "digits", "--config", "E"], "did you mean lenet"),
+        (["infer", "--network", "a:b", "--config", "E"], "would run code"),
+        (["infer", "--network", "lenet"], "no data"),
+        (["sweep", "missing.toml", "--out", "x"], "No such file"),
+    ],
+)
+def test_wrong_use_is_explained(
+    args: list[str], words: str, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.write_text(EXPERIMENT.split("[sweep.grid]")[0])
+    code, _, errors = run([str(experiment) if arg == "E" else arg for arg in args], capsys)
+    assert code == 1
+    assert words in errors
+    assert "Traceback" not in errors
