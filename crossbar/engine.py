@@ -16,6 +16,8 @@ from .bias import Bias, Drive, fit
 from .cells import Cells, Ohmic
 from .fast import Fast, solve_fast, suits
 from .floating import Floating
+from .gpu import solve_gpu
+from .gpu import suits as suits_gpu
 from .implicit import differentiable, wants_gradients
 from .linear import effective_conductance, eliminable
 from .lines import Lines
@@ -151,7 +153,7 @@ def _elimination(cells: Cells, drive: Drive, wires: Wires, rtol: float) -> Solut
 def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: bool = False) -> Solution:
     circuit = _circuit(cells, drive, wires)
     voltages = voltages or wants_gradients(circuit)
-    found = solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages) if suits(circuit) else None
+    found = _compiled(circuit, drive, rtol, voltages=voltages)
     if found is not None and found.v is None and not found.hard.any():
         cells.check(torch.tensor(found.v_range))
         return Solution(
@@ -169,12 +171,21 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
     return Solution(i.sum(-2).to(cells.dtype), lambda: inside, state.residual, state.iterations, single=drive.single)
 
 
+def _compiled(circuit: Circuit, drive: Drive, rtol: float, *, voltages: bool) -> Fast | None:
+    """What a compiled kernel finds; None if none suits the circuit, or it is too hard for plain Newton steps."""
+    if suits(circuit):
+        return solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages)
+    if suits_gpu(circuit):
+        return solve_gpu(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages)
+    return None
+
+
 def _state(circuit: Circuit, drive: Drive, wires: Wires, rtol: float, found: Fast | None) -> State:
     """Cell voltages: the kernel's where it found them, else by careful steps in torch."""
     if found is None:
         return solve_newton(circuit, rtol)
     if found.v is None:
-        found = solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=True)
+        found = _compiled(circuit, drive, rtol, voltages=True)
     if found is None or found.v is None:  # for the type checker: what was found is found again
         return solve_newton(circuit, rtol)
     if not found.hard.any():

@@ -52,16 +52,20 @@ def kernel() -> ModuleType | None:
 
 def suits(circuit: Circuit) -> bool:
     """Whether the kernel can solve this circuit."""
-    one_sided = all(
-        line.both is None and (line.from_end is None or bool(line.from_end.all()))
-        for line in (circuit.lines.word, circuit.lines.bit)
-    )
     return (
         circuit.drive.device.type == "cpu"
         and circuit.floating.none
-        and one_sided
+        and one_sided(circuit)
         and type(circuit.cells) in (Ohmic, Sinh, LutCells)
         and kernel() is not None
+    )
+
+
+def one_sided(circuit: Circuit) -> bool:
+    """Whether all word lines, and all bit lines, have one terminal, at the same end."""
+    return all(
+        line.both is None and (line.from_end is None or bool(line.from_end.all()))
+        for line in (circuit.lines.word, circuit.lines.bit)
     )
 
 

@@ -156,7 +156,7 @@ class LutCells(_Tensors):
             LutError: With the range of voltages that the table would need.
         """
         low, high = self.nodes[0].item(), self.nodes[-1].item()
-        margin = 1e-9 * (high - low)
+        margin = 1e-6 * (high - low)  # a voltage given in float32 may lie beyond the end by its rounding
         if v.min().item() < low - margin or v.max().item() > high + margin:
             raise LutError(
                 "cells work outside the voltages of the lookup table",

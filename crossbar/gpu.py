@@ -1,0 +1,308 @@
+"""Method c on a GPU: arrays handed to the Triton kernels, and their results taken back."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from devicelab.errors import MissingDependencyError
+
+from .cells import Cells, Ohmic, Sinh
+from .fast import MAX_HALVINGS, Fast, one_sided
+from .lines import Line
+from .lut_cells import LutCells
+from .newton import Circuit
+
+LARGEST_RESIDENT = 64
+"""Word or bit lines of a tile whose state a program keeps on chip: beyond it registers spill."""
+LARGEST = 1024
+"""Bit lines of a tile that the kernels take."""
+SINGLE = 1e-5
+"""Tolerance down to which float32 cells are solved in float32 throughout; below it sums are float64."""
+
+OHMIC, SINH, TABLE = 0, 1, 2
+CONVERGED = 1
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The Triton kernels, or None where Triton is not installed or cannot be used."""
+    try:
+        from . import gpu_kernel
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return gpu_kernel
+
+
+def suits(circuit: Circuit) -> bool:
+    """Whether the kernels can solve this circuit: on a CUDA device, one terminal a line, none floating."""
+    return (
+        circuit.drive.device.type == "cuda"
+        and circuit.floating.none
+        and one_sided(circuit)
+        and type(circuit.cells) in (Ohmic, Sinh, LutCells)
+        and circuit.drive.shape[-1] <= LARGEST
+        and kernels() is not None
+    )
+
+
+def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, *, voltages: bool) -> Fast | None:
+    """The circuit solved by the kernels; None if all of it is too hard for plain Newton steps.
+
+    Args:
+        circuit: A circuit that `suits`.
+        v_wl: Word-line voltages [V], [*tiles or 1, b, m].
+        v_bl: Bit-line voltages [V], [*tiles or 1, b, n], or None for ground.
+        rtol: Bound on the relative residual.
+        voltages: Whether to return cell voltages.
+
+    Raises:
+        MissingDependencyError: If Triton is not installed.
+    """
+    if kernels() is None:
+        raise MissingDependencyError("the array solver for GPUs needs triton", hint="pip install triton")
+    *tiles, b, m, n = circuit.drive.shape
+    cells = circuit.cells
+    single = cells.dtype == torch.float32 and rtol >= SINGLE
+    real = torch.float32 if single else torch.float64
+    flip = _Flip(circuit)
+    law = _law(cells, v_wl, v_bl, real)
+    if law is None:
+        return None
+    kind, g, steepness, halvings, nodes, bins, pieces, refine = law
+    stack = tuple(tiles)
+    ranks = g.shape[0]
+    g = torch.stack([flip.cells(_stacked(part, stack)) for part in g])
+    ground = torch.zeros(1, b, n, dtype=real, device=g.device) if v_bl is None else _stacked(v_bl, stack)
+    i, v, extremes, residual, counts = newton_gpu(
+        flip.rows(_stacked(v_wl.detach(), stack), -1).to(real).contiguous(),
+        flip.columns(ground.detach(), -1).to(real).contiguous(),
+        g.contiguous(),
+        flip.cells(_stacked(steepness, stack)).contiguous(),
+        nodes,
+        bins,
+        pieces,
+        flip.columns(flip.rows(_closed(circuit.lines.word), 0), -1).to(real).contiguous(),
+        flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).to(real).contiguous(),
+        math.prod(stack),
+        [kind, halvings, ranks, refine],
+        rtol,
+        voltages,
+    )
+    hard = (counts[..., 0] != CONVERGED).reshape(-1, b).any(0)
+    worst, low, high, most, lost, every = torch.stack(
+        [
+            residual.max().double(),
+            extremes.min().double(),
+            extremes.max().double(),
+            counts[..., 1].max().double(),
+            hard.any().double(),
+            hard.all().double(),
+        ]
+    ).tolist()  # the only wait for the device
+    if every:
+        return None
+    if lost:
+        worst = residual.reshape(-1, b)[:, ~hard].max().item()
+    return Fast(
+        flip.columns(i, -1).reshape(*tiles, b, n).double(),
+        flip.cells(v).reshape(*tiles, b, m, n).double() if voltages else None,
+        (low, high),
+        worst,
+        int(most),
+        hard,
+    )
+
+
+class _Flip:
+    """Arrays turned so that word lines are driven at column 0 and bit lines sensed below the last row."""
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._rows = circuit.lines.bit.from_end is None
+        self._columns = circuit.lines.word.from_end is not None
+
+    def rows(self, a: Tensor, axis: int) -> Tensor:
+        return a.flip(axis) if self._rows and a.shape[axis] > 1 else a
+
+    def columns(self, a: Tensor, axis: int) -> Tensor:
+        return a.flip(axis) if self._columns and a.shape[axis] > 1 else a
+
+    def cells(self, a: Tensor) -> Tensor:
+        return self.columns(self.rows(a, -2), -1)
+
+
+def _closed(line: Line) -> Tensor:
+    """Resistances on the closed side of each node, [lines or 1, nodes]."""
+    return (line.before if line.from_end is None else line.after).detach()
+
+
+def _stacked(a: Tensor, tiles: tuple[int, ...]) -> Tensor:
+    """[*tiles or fewer, p, q] as [tiles or 1, p, q]."""
+    if math.prod(a.shape[:-2]) == 1:
+        return a.reshape(1, *a.shape[-2:])
+    return a.expand(*tiles, *a.shape[-2:]).reshape(-1, *a.shape[-2:])
+
+
+Law = tuple[int, Tensor, Tensor, int, Tensor, Tensor, Tensor, int]
+
+
+def _law(cells: Cells, v_wl: Tensor, v_bl: Tensor | None, real: torch.dtype) -> Law | None:
+    """Kind of cell and its parameters; None if the non-linearity is beyond the kernels."""
+    none = torch.zeros(1, dtype=real, device=cells.device)
+    whole = torch.zeros(1, dtype=torch.int32, device=cells.device)
+    if isinstance(cells, Ohmic):
+        g = cells.g.detach()
+        return OHMIC, g[None], g, 0, none, whole, none, 0
+    if isinstance(cells, Sinh):
+        ends = v_wl.detach().aminmax() if v_bl is None else torch.cat([v_wl.flatten(), v_bl.flatten()]).aminmax()
+        steepest = torch.stack([*ends, cells.b.detach().max().to(v_wl.dtype)]).tolist()
+        span = max(steepest[1], 0.0) - min(steepest[0], 0.0)
+        halvings = max(0, math.ceil(math.log2(max(steepest[2] * span, 1e-9) / 0.5)))
+        if halvings > MAX_HALVINGS:
+            return None
+        tiny = 1e-8 / max(span, 1e-9)  # ohmic to rounding
+        return SINH, cells.g.detach()[None], cells.b.detach().clamp_min(tiny), halvings, none, whole, none, 0
+    if isinstance(cells, LutCells):
+        amplitudes = cells.amplitudes().detach().to(cells.dtype)
+        nodes = cells.nodes
+        edges = nodes[0] + (nodes[-1] - nodes[0]) * torch.arange(4 * len(nodes), device=nodes.device) / (4 * len(nodes))
+        bins = (torch.searchsorted(nodes, edges, right=True) - 1).clamp(0, len(nodes) - 2)
+        crossed = torch.cat([bins[1:], bins.new_tensor([len(nodes) - 2])]) - bins
+        pieces = cells.pieces.detach().permute(2, 0, 1).to(real).contiguous()
+        refine = int(crossed.max()) + 1
+        return TABLE, amplitudes, amplitudes[0], 0, nodes.to(real), bins.to(torch.int32), pieces, refine
+    raise TypeError(type(cells).__name__)
+
+
+@torch.library.custom_op("devicelab::newton_gpu", mutates_args=())
+def newton_gpu(
+    v_wl: Tensor,
+    v_bl: Tensor,
+    g: Tensor,
+    steepness: Tensor,
+    nodes: Tensor,
+    bins: Tensor,
+    pieces: Tensor,
+    word: Tensor,
+    bit: Tensor,
+    tiles: int,
+    law: list[int],
+    rtol: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Newton's method for every input vector on every tile.
+
+    Args:
+        v_wl: Word-line voltages [V], [tiles or 1, b, m]; their type is that of all sums.
+        v_bl: Bit-line voltages [V], [tiles or 1, b, n].
+        g: Conductances [S] or amplitudes of a table, [ranks, tiles or 1, m, n].
+        steepness: Of sinh cells [1/V], [tiles or 1, m, n].
+        nodes: Of a table [V].
+        bins: Piece in which each of a row of equal bins starts, int32.
+        pieces: Cubic coefficients of a table, [nodes - 1, ranks, 4].
+        word: Resistances before each cell of a word line [ohm], [1 or m, n].
+        bit: Resistances below each cell of a bit line [ohm], [1 or n, m].
+        tiles: Number of tiles.
+        law: Kind of cell, doublings of sinh, rank of the table, nodes of the table in one bin.
+        rtol: Bound on the relative residual.
+        keep: Whether to return cell voltages.
+
+    Returns:
+        Output currents [A], [tiles, b, n]; cell voltages [V], [tiles, b, m, n] or no tiles; their extremes [V],
+        [tiles, b, 2]; residuals [tiles, b]; status and applications of the line operator, [tiles, b, 2].
+    """
+    compiled = kernels()
+    if compiled is None:
+        raise MissingDependencyError("the array solver for GPUs needs triton", hint="pip install triton")
+    kind, halvings, ranks, refine = law
+    b, m, n = v_wl.shape[1], v_wl.shape[2], v_bl.shape[2]
+    results = _empty(v_wl, v_bl, tiles, keep)
+    sizes = (m, n, b)
+    strides = (
+        b * m if v_wl.shape[0] > 1 else 0,
+        b * n if v_bl.shape[0] > 1 else 0,
+        m * n if g.shape[1] > 1 else 0,
+        g.shape[1] * m * n,
+        len(nodes),
+        len(bins),
+        rtol,
+    )
+    choices = {
+        "KIND": kind,
+        "HALVINGS": halvings,
+        "RANKS": ranks,
+        "REFINE": refine,
+        "WORDS_ALIKE": word.shape[0] == 1,
+        "BITS_ALIKE": bit.shape[0] == 1,
+        "KEEP": keep,
+        "ACC": compiled.tl.float64 if v_wl.dtype == torch.float64 else compiled.tl.float32,
+    }
+    columns = max(16, _power_of_two(n))
+    inputs = (v_wl, v_bl, g, steepness, nodes, bins, pieces, word, bit)
+    if max(m, n) <= LARGEST_RESIDENT:
+        side = max(16, _power_of_two(max(m, n)))
+        compiled.resident[(tiles * b,)](
+            *inputs,
+            *results,
+            *sizes,
+            *strides,
+            ROWS=side,
+            COLUMNS=side,
+            num_warps=max(1, side * side // 512),
+            **choices,
+        )
+        return results
+    rows = min(16, 2048 // columns)
+    padded = -(-m // rows) * rows
+    programs = min(tiles * b, _programs(v_wl.device))
+    scratch = (
+        torch.empty(programs, 5, padded, columns, dtype=torch.float32, device=v_wl.device),
+        torch.empty(programs, 3, padded, columns, dtype=v_wl.dtype, device=v_wl.device),
+    )
+    compiled.blocked[(programs,)](
+        *inputs, *scratch, *results, *sizes, tiles * b, *strides, ROWS=rows, COLUMNS=columns, num_warps=8, **choices
+    )
+    return results
+
+
+@newton_gpu.register_fake
+def _(
+    v_wl: Tensor,
+    v_bl: Tensor,
+    g: Tensor,
+    steepness: Tensor,
+    nodes: Tensor,
+    bins: Tensor,
+    pieces: Tensor,
+    word: Tensor,
+    bit: Tensor,
+    tiles: int,
+    law: list[int],
+    rtol: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _empty(v_wl, v_bl, tiles, keep)
+
+
+def _empty(v_wl: Tensor, v_bl: Tensor, tiles: int, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    b, m, n = v_wl.shape[1], v_wl.shape[2], v_bl.shape[2]
+    return (
+        v_wl.new_empty(tiles, b, n),
+        v_wl.new_empty(tiles if keep else 0, b, m, n),
+        v_wl.new_empty(tiles, b, 2, dtype=torch.float32),
+        v_wl.new_empty(tiles, b, dtype=torch.float32),
+        v_wl.new_empty(tiles, b, 2, dtype=torch.int32),
+    )
+
+
+def _power_of_two(a: int) -> int:
+    return 1 << (a - 1).bit_length()
+
+
+def _programs(device: torch.device) -> int:
+    """Programs that run at once: one a multiprocessor; a few on the interpreter."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2

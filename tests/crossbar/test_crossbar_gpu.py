@@ -1,0 +1,199 @@
+"""The Triton kernels against the same method in torch: compiled where there is a GPU, else interpreted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, gpu, solve
+from crossbar.bias import fit
+from crossbar.newton import Circuit, solve_newton
+from devicelab import Lut, parameter_set
+
+ON_GPU = torch.cuda.is_available()
+if not ON_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported, which is below
+
+pytestmark = pytest.mark.skipif(gpu.kernels() is None, reason="triton is not installed")
+
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+RTOL = 1e-10
+RNG = np.random.default_rng(0)
+M, N = 18, 7
+G = torch.tensor(10 ** RNG.uniform(-6, -3, (2, M, N)), device=DEVICE)
+X = torch.tensor(RNG.uniform(0, 1, (2, M, N)), device=DEVICE)
+V = torch.tensor(RNG.uniform(-0.2, 0.4, (2, 2, M)), device=DEVICE)
+V_BL = torch.tensor(RNG.uniform(-0.1, 0.1, (2, N)), device=DEVICE)
+LUT = Lut.from_model(parameter_set("vteam_pt_hf_ti"), 0.6, tolerance=1e-3)
+
+MAKERS: dict[str, Callable[[], Cells]] = {
+    "ohmic": lambda: Ohmic(G),
+    "sinh": lambda: Sinh(G, torch.where(X < 0.3, 0.0, 9.0 * X)),
+    "table": lambda: LutCells(LUT, X),
+}
+CIRCUITS: dict[str, tuple[Tensor | Bias, Wires]] = {
+    "usual": (V, Wires(1.0, 2.0, 3.0, 4.0)),
+    "turned round, biased": (
+        Bias(V, V_BL),
+        Wires(1.0, 2.0, torch.inf, torch.inf, r_source_right=3.0, r_sense_top=4.0),
+    ),
+    "per line, one vector for all tiles": (
+        V[0, :1],
+        Wires(torch.linspace(0, 9, M), torch.linspace(0, 9, N), torch.linspace(1, 3, M), 2.0),
+    ),
+}
+
+
+@pytest.fixture(params=["resident", "blocked"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(gpu, "LARGEST_RESIDENT", 64 if request.param == "resident" else 0)
+    return str(request.param)
+
+
+def circuit(cells: Cells, bias: Tensor | Bias, wires: Wires) -> tuple[Circuit, Tensor, Tensor | None]:
+    drive = fit(bias, cells.shape, cells.dtype, cells.device)
+    return engine._circuit(cells, drive, wires), drive.v_wl, drive.v_bl
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", CIRCUITS)
+@pytest.mark.parametrize("kind", MAKERS)
+class TestKernels:
+    def test_they_find_what_torch_finds(self, kind: str, case: str, kernel: str) -> None:
+        cells = MAKERS[kind]()
+        array, v_wl, v_bl = circuit(cells, *CIRCUITS[case])
+        found = gpu.solve_gpu(array, v_wl, v_bl, RTOL, voltages=True)
+        assert found is not None
+        assert not found.hard.any()
+        assert found.residual <= RTOL
+        expected = solve_newton(array, RTOL).v
+        torch.testing.assert_close(found.v, expected, rtol=0, atol=1e-9)
+        i = cells.current(expected).sum(-2)
+        torch.testing.assert_close(found.i_out, i.expand(found.i_out.shape), rtol=0, atol=1e-8 * i.abs().max().item())
+        assert found.v_range == pytest.approx((min(expected.min().item(), 0), expected.max().item()), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_single_precision_meets_its_tolerance(kind: str, kernel: str) -> None:
+    cells = MAKERS[kind]()
+    single: dict[str, Callable[[], Cells]] = {
+        "ohmic": lambda: Ohmic(G.float()),
+        "sinh": lambda: Sinh(G.float(), torch.where(X < 0.3, 0.0, 9.0 * X).float()),
+        "table": lambda: LutCells(LUT, X.float()),
+    }
+    array, v_wl, v_bl = circuit(single[kind](), *CIRCUITS["usual"])
+    found = gpu.solve_gpu(array, v_wl, v_bl, 1e-5, voltages=False)
+    assert found is not None
+    assert found.v is None
+    assert found.residual <= 1e-5
+    expected = cells.current(solve_newton(circuit(cells, *CIRCUITS["usual"])[0], RTOL).v).sum(-2)
+    torch.testing.assert_close(found.i_out, expected, rtol=0, atol=5e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("r", [1.0, 20.0])
+def test_strong_coupling_takes_as_many_steps_as_the_kernel_on_the_cpu(r: float, kernel: str) -> None:
+    """Sinh cells of which lines of 20 ohm take most of the voltage: more steps, none too hard."""
+    rng = np.random.default_rng(2)
+    g = torch.tensor(10 ** rng.uniform(-6, -3, (48, 64)))
+    v = torch.tensor(rng.uniform(-0.1, 0.3, (1, 48)))
+    on_cpu = solve(Sinh(g, 10.0), v, Wires(r, r, r, r), rtol=1e-5)
+    array, v_wl, v_bl = circuit(Sinh(g.to(DEVICE), 10.0), v.to(DEVICE), Wires(r, r, r, r))
+    found = gpu.solve_gpu(array, v_wl, v_bl, 1e-5, voltages=False)
+    assert found is not None
+    assert found.iterations <= 1.3 * on_cpu.iterations
+    torch.testing.assert_close(found.i_out.cpu(), on_cpu.i_out, rtol=0, atol=1e-4 * on_cpu.i_out.abs().max().item())
+
+
+@pytest.fixture
+def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays on the CPU go to the kernels too."""
+    monkeypatch.setattr(engine, "suits", lambda array: False)
+    monkeypatch.setattr(engine, "suits_gpu", lambda array: array.floating.none)
+
+
+class TestInTheEngine:
+    WIRES = Wires(1.0, 2.0, 3.0, 4.0)
+
+    def test_gradients(self, by_kernels: None, kernel: str) -> None:
+        """Those of the method in torch, which has its own tests against differences."""
+
+        def gradients(method: Callable[[Cells, Tensor], Tensor]) -> list[Tensor]:
+            g, v = G.clone().requires_grad_(), V.clone().requires_grad_()
+            i = method(Sinh(g, 5.0), v)
+            return list(torch.autograd.grad((i * torch.arange(N, device=DEVICE)).sum(), [g, v]))
+
+        found = gradients(lambda cells, v: solve(cells, v, self.WIRES, rtol=RTOL).i_out)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "suits_gpu", lambda array: False)
+            expected = gradients(lambda cells, v: solve(cells, v, self.WIRES, rtol=RTOL).i_out)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7 * b.abs().max().item())
+
+    @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the interpreter
+    def test_one_hard_vector_among_easy_ones_is_solved_with_care(self, by_kernels: None, kernel: str) -> None:
+        cells = Sinh(G[0, :8, :8], 20.0)
+        v = 0.1 * V[0, :, :8].clone()
+        v[1] = torch.linspace(0, 8, 8)
+        strong = Wires(5.0, 5.0, 5.0, 5.0)
+        together = solve(cells, v, strong, rtol=1e-9)
+        assert together.residual <= 1e-9
+        for k in range(2):
+            alone = solve(cells, v[k], strong, rtol=1e-9).i_out
+            torch.testing.assert_close(together.i_out[k], alone, rtol=1e-7, atol=1e-7 * alone.abs().max().item())
+
+    def test_a_voltage_beyond_the_table_is_refused(self, by_kernels: None, kernel: str) -> None:
+        from devicelab.errors import LutError
+
+        with pytest.raises(LutError, match="outside the voltages"):
+            solve(LutCells(LUT, X), 3 * V, self.WIRES)
+
+    def test_an_array_without_drive_carries_nothing(self, by_kernels: None, kernel: str) -> None:
+        assert not solve(Sinh(G, 5.0), 0 * V, self.WIRES).i_out.any()
+
+
+def test_the_operator_is_a_good_citizen_of_torch() -> None:
+    """Schema, fake tensors, and tracing, by torch's own check."""
+    real = {"dtype": torch.float64, "device": DEVICE}
+    none, whole = torch.zeros(1, **real), torch.zeros(1, dtype=torch.int32, device=DEVICE)  # type: ignore[arg-type]
+    word, bit = torch.ones(1, N, **real), torch.ones(1, M, **real)  # type: ignore[arg-type]
+    ground = torch.zeros(1, 2, N, **real)  # type: ignore[arg-type]
+    for keep in (False, True):
+        arguments = (V, ground, G[None], G, none, whole, none, word, bit, 2, [gpu.OHMIC, 0, 1, 0], 1e-6, keep)
+        torch.library.opcheck(gpu.newton_gpu, arguments)
+
+
+@pytest.mark.parametrize("kernel_name", ["resident", "blocked"])
+def test_they_compile_for_a_gpu_that_is_not_here(kernel_name: str, tmp_path: Path) -> None:
+    """To machine code of an H100, by the compiler that comes with Triton; what spills to memory is next to nothing."""
+    code = Path(__file__).with_name("compile_gpu_kernels.py")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, str(code), kernel_name, "--kind", "table"]  # the largest
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (spilled,) = re.findall(r"(\d+) bytes spill stores", done.stdout)
+    assert int(spilled) <= 64
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+@pytest.mark.skipif(not ON_GPU, reason="no CUDA device")
+def test_ten_thousand_arrays_against_the_cpu() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        m, n = rng.integers(1, 150, 2)
+        r = 10 ** rng.uniform(-2, 1)
+        wires = Wires(r, r, r, r)
+        g = torch.tensor(10 ** rng.uniform(-7, -3, (100, m, n)))
+        cells, v = Sinh(g, float(rng.uniform(0, 8))), torch.tensor(rng.uniform(-0.3, 0.3, (1, m)))
+        expected = solve(cells, v, wires, rtol=1e-9).i_out
+        found = solve(Sinh(g.cuda(), cells.b.cuda()), v.cuda(), wires, rtol=1e-6).i_out
+        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
