@@ -18,6 +18,9 @@ BLOCK = 128
 IDENTITY, LOGISTIC, QUADRATIC, TABLE = range(4)
 """Kinds of coordinates."""
 
+V, X = 3, 4
+"""Registers of a sample's voltage and state, as in `tape.TraceProgram`."""
+
 MARGIN = 1e-9  # of `coordinates.MARGIN`; a test keeps them equal
 
 
@@ -247,6 +250,28 @@ def walk(
 
 
 @jit
+def one(
+    code: Any, marks: Any, used: Any, own: Any, t: Any, v: Any, x0: float, up: Any, down: Any, flags: Any,
+    r: Any, work: Any, x: Any, i: Any,
+) -> None:  # fmt: skip
+    """`traces` of one device, its parameters in `own`; `r` [registers, BLOCK] and `work` are scratch."""
+    polarity = flags[1]
+    execute(code, own, 0, marks[0])
+    for k in used:
+        r[k, :] = own[k]
+    walk(code, marks, r, t, v, x0, up, down, flags, work, x)
+    for n in range(0, t.size, BLOCK):
+        m = min(BLOCK, t.size - n)
+        for j in range(m):
+            r[V, j] = polarity * v[n + j]
+            r[X, j] = x[n + j]
+        execute_block(code, r, marks[1], marks[2], m)
+        current = r[marks[4]]
+        for j in range(m):
+            i[n + j] = polarity * current[j]
+
+
+@jit
 def traces(
     code: Any, marks: Any, used: Any, registers: Any, t: Any, v: Any, x0: Any, up: Any, down: Any, flags: Any,
     x: Any, i: Any,
@@ -255,22 +280,29 @@ def traces(
 
     `marks` are the ends of the three parts (parameters only, travel, current) and the registers of travel and current.
     """
-    polarity = flags[1]
     r, work = np.empty((registers.shape[1], BLOCK)), np.empty((3, BLOCK))
     for row in range(x.shape[0]):
-        own = registers[row]
-        execute(code, own, 0, marks[0])
-        for k in used:
-            r[k, :] = own[k]
-        drive = of_row(v, row)
+        here, there = coordinate_of(up, row), coordinate_of(down, row)
         start = x0[row if x0.size > 1 else 0]
-        walk(code, marks, r, t, drive, start, coordinate_of(up, row), coordinate_of(down, row), flags, work, x[row])
-        for n in range(0, t.size, BLOCK):
-            m = min(BLOCK, t.size - n)
-            for j in range(m):
-                r[3, j] = polarity * drive[n + j]
-                r[4, j] = x[row, n + j]
-            execute_block(code, r, marks[1], marks[2], m)
-            current = r[marks[4]]
-            for j in range(m):
-                i[row, n + j] = polarity * current[j]
+        one(
+            code, marks, used, registers[row], t, of_row(v, row), start, here, there, flags, r, work, x[row], i[row]
+        )  # fmt: skip
+
+
+@jit
+def chain(
+    code: Any, marks: Any, used: Any, registers: Any, bounds: Any, t: Any, v: Any, x0: float, up: Any, down: Any,
+    flags: Any, x: Any, i: Any,
+) -> None:  # fmt: skip
+    """`traces` of one device whose parameters change: row k of `registers` holds from bounds[k] to bounds[k + 1].
+
+    The state goes on from row to row; `x` and `i` are [t].
+    """
+    r, work = np.empty((registers.shape[1], BLOCK)), np.empty((3, BLOCK))
+    for k in range(registers.shape[0]):
+        a, b = bounds[k], bounds[k + 1] + 1
+        here, there = coordinate_of(up, k), coordinate_of(down, k)
+        start = x0 if k == 0 else x[a]
+        one(
+            code, marks, used, registers[k], t[a:b], v[a:b], start, here, there, flags, r, work, x[a:b], i[a:b]
+        )  # fmt: skip

@@ -5,7 +5,7 @@ What `devicelab.simulation` does with array operations is done here device after
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,21 +51,63 @@ def trajectory(model: SeparableModel, t: Array, v: Array, x0: Value) -> tuple[Ar
     count = shape[0] if shape else 1
     x, i = np.empty((count, t.size)), np.empty((count, t.size))
     times, rows, starts = _plain(t), _plain(v.reshape(-1, t.size)), np.array(x0, dtype=float).reshape(-1)
-    if _traces is None:
-        _load()
-    _traces(tape.code, tape.marks, tape.used, tape.fill(leaves, count), times, rows, starts, up, down, flags, x, i)
+    _kernels().traces(
+        tape.code, tape.marks, tape.used, tape.fill(leaves, count), times, rows, starts, up, down, flags, x, i
+    )
     return (x, i) if shape else (x[0], i[0])
 
 
-_traces: Any = None
+def chain(
+    model: SeparableModel, bounds: NDArray[np.int64], t: Array, v: Array, x0: float
+) -> tuple[Array, Array] | None:
+    """State and current [t] of one device whose parameters change on the way.
+
+    Args:
+        model: The device; parameters scalar or [k]: entry n holds from sample bounds[n] to bounds[n + 1].
+        bounds: Indices of samples, [k + 1], rising from 0 to t - 1.
+        t: Times [s], [t].
+        v: Voltages [V], [t].
+        x0: State at the first sample.
+
+    Returns:
+        x and i [A], or None for a coordinate of a user's own. At a bound, i is that of the entry that begins there.
+    """
+    x, i = np.empty(t.size), np.empty(t.size)
+    x[0] = x0
+    for first in range(0, bounds.size - 1, CHAIN):
+        last = min(first + CHAIN, bounds.size - 1)
+        at = slice(first, last)
+        part = model.bind(
+            window=model.window.bind(**{name: _at(value, at) for name, value in model.window.values().items()}),
+            **{name: _at(value, at) for name, value in model.values().items()},
+        )
+        plan = _plan(part)
+        if plan is None:
+            return None
+        tape, up, down, flags = plan
+        registers = tape.fill(part._leaves(), last - first)
+        here = slice(bounds[first], bounds[last] + 1)
+        _kernels().chain(
+            tape.code, tape.marks, tape.used, registers, bounds[first : last + 1] - bounds[first],
+            _plain(t[here]), _plain(v[here]), float(x[bounds[first]]), up, down, flags, x[here], i[here],
+        )  # fmt: skip
+    return x, i
 
 
-def _load() -> None:
-    """Import the kernels; numba takes a third of a second."""
-    global _traces
-    from ._exact_kernels import traces
+CHAIN = 1024
+"""Entries of a chain at once: where windows change too, each has a table of its own."""
 
-    _traces = traces
+
+def _at(value: Value, at: slice) -> Value:
+    return value[at] if np.ndim(value) else value
+
+
+@cache
+def _kernels() -> Any:
+    """The kernels; importing numba takes a third of a second."""
+    from . import _exact_kernels
+
+    return _exact_kernels
 
 
 def single(model: SeparableModel, x0: Value) -> bool:
@@ -74,7 +116,7 @@ def single(model: SeparableModel, x0: Value) -> bool:
 
 
 def _are_numbers(values: tuple[Value, ...]) -> bool:
-    return all(type(value) is float or type(value) is int for value in values)
+    return all(isinstance(value, float | int) for value in values)
 
 
 Plan = tuple[TraceProgram, Any, Any, tuple[int, int, int]]

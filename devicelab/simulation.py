@@ -178,7 +178,7 @@ def _state(
     model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value, ops: Ops, tensor: Value
 ) -> Value:
     """State at every sample, shape [..., t]; `tensor` is any tensor among parameters and start, or None."""
-    t, v, keep = _split_at_zero(t, model.polarity * v)
+    t, v, keep = split_at_zero(t, model.polarity * v)
     v0, v1, dt = v[..., :-1], v[..., 1:], t[1:] - t[:-1]
     if tensor is None:
         travel = model._travel(v0, v1, dt, ops)
@@ -188,7 +188,7 @@ def _state(
     return x[..., keep]
 
 
-def _split_at_zero(t: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Any, Any, Any]:
+def split_at_zero(t: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Any, Any, Any]:
     """Insert a sample wherever v changes sign between samples; also the indices of the original samples."""
     crossing = v[..., :-1] * v[..., 1:] < 0
     if v.ndim > 1:

@@ -82,13 +82,18 @@ def correlated_lognormal(means: Any, cvs: Any, correlation: Any, size: int, rng:
     means, cvs, matrix = (np.asarray(value, dtype=float) for value in (means, cvs, correlation))
     if not (means > 0).all() or not (cvs >= 0).all():
         raise ParameterError("impossible lognormal", got=f"means {means}, cvs {cvs}", allowed="means > 0, cvs >= 0")
-    factor = _factor(matrix, means.size)
+    factor = correlation_factor(matrix, means.size)
     sigma = np.sqrt(np.log1p(cvs**2))
     z = normal((size, means.size), rng)
     return _exp(_as(np.log(means) - 0.5 * sigma**2, rng) + (z @ _as(factor.T, rng)) * _as(sigma, rng))
 
 
-def _factor(matrix: Any, n: int) -> Any:
+def correlation_factor(matrix: Any, n: int) -> Any:
+    """F [n, n] with F F^T = matrix; z F^T of independent normals z [..., n] has these correlations.
+
+    Raises:
+        ParameterError: If it is not a correlation matrix.
+    """
     unit = matrix.shape == (n, n) and np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1.0)
     values, vectors = np.linalg.eigh(matrix) if unit else (np.array([-1.0]), None)
     if values.min() < -1e-10:
@@ -158,7 +163,7 @@ def spread(
     matrix = np.eye(len(names))
     for (a, b), value in (correlation or {}).items():
         matrix[names.index(a), names.index(b)] = matrix[names.index(b), names.index(a)] = value
-    z = (normal((size, len(names)), rng) @ _as(_factor(matrix, len(names)).T, rng)).clip(-6.0, 6.0)
+    z = (normal((size, len(names)), rng) @ _as(correlation_factor(matrix, len(names)).T, rng)).clip(-6.0, 6.0)
     drawn: dict[str, Any] = {}
     for k, name in enumerate(names):
         value, sigma = float(getattr(model, name)), float(np.sqrt(np.log1p(cv[name] ** 2)))
