@@ -7,6 +7,7 @@ with gradients, or an expression for a B-source. So a model never branches on a 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -43,8 +44,107 @@ class Ops(Protocol):
         """`above` where u > 0, else `below`; both are evaluated, so both must be finite."""
         ...
 
+    def arcsin(self, u: Value) -> Value:
+        """Inverse sine of u in [0, 1]."""
+        ...
 
-class NumpyOps:
+    def let(self, u: Value) -> Value:
+        """u itself; where equations become text, under a name of its own. Only for values of about 1e-3 to 1e4."""
+        ...
+
+    def fixed_point(self, function: Callable[[Value], Value], start: Value, low: Value, high: Value) -> Value:
+        """The y in [low, high] with function(y) = y, where function(y) - y falls through zero.
+
+        For equations that a model cannot solve for its current. With several solutions, the one next to `start` on the
+        side that the sign of function(start) - start points to. Derivatives are those of the solution.
+
+        Args:
+            function: The right-hand side, written with operators and these functions.
+            start: First guess.
+            low: Lower end of the search.
+            high: Upper end of the search.
+        """
+        ...
+
+
+UNROLLED = 10
+"""Steps of `fixed_point` where their number must be known beforehand."""
+
+REACH = 3.0
+"""Longest first step of `fixed_point`: unknowns are logarithms, or of order one."""
+
+
+class Composed:
+    """What follows from the elementary functions; a base of every `Ops`."""
+
+    def arcsin(self: Any, u: Value) -> Value:
+        """By halving the angle four times, tan(a / 2) = t / (1 + sqrt(1 + t^2)), and the series of its tangent."""
+        t = u / (1.0 + self.sqrt(self.maximum(1.0 - u * u, 0.0)))
+        for _ in range(3):
+            t = t / (1.0 + self.sqrt(1.0 + t * t))
+        s, series = t * t, 0.0
+        for k in range(13, 0, -2):
+            series = 1.0 / k - s * series
+        return 16.0 * t * series
+
+    def let(self: Any, u: Value) -> Value:
+        """u itself."""
+        return u
+
+    def fixed_point(self: Any, function: Callable[[Value], Value], start: Value, low: Value, high: Value) -> Value:
+        """A fixed number of secant steps within a bracket."""
+        search = _Search(self, function, start, low, high)
+        for _ in range(UNROLLED):
+            search.step()
+        return search.y
+
+
+class _Search:
+    """Secant steps for function(y) = y within a shrinking bracket; where one leaves it, a step of the iteration."""
+
+    def __init__(self, ops: Any, function: Callable[[Value], Value], start: Value, low: Value, high: Value) -> None:
+        self._ops = ops
+        self._function = function
+        self._old, self._f_old = start, function(start) - start
+        self._low = ops.select(self._f_old, start, low)
+        self._high = ops.select(self._f_old, high, start)
+        near = ops.minimum(ops.maximum(start + self._f_old, start - REACH), start + REACH)
+        self.y = ops.minimum(ops.maximum(near, low), high)
+        self.f: Value = self._f_old
+
+    def step(self) -> None:
+        """One evaluation; `y` becomes better, `f` is what it was off by."""
+        ops, y = self._ops, self.y
+        f = self._function(y) - y
+        self._low, self._high = ops.select(f, y, self._low), ops.select(f, self._high, y)
+        rise = f - self._f_old
+        rise = ops.select(ops.abs(rise) - 1e-300, rise, -1.0)
+        secant = y - f * ((y - self._old) / rise)
+        inside = ops.select(secant - self._low, ops.select(self._high - secant, 1.0, 0.0), 0.0)
+        iterated = ops.minimum(ops.maximum(y + f, 0.5 * (self._low + y)), 0.5 * (self._high + y))
+        new = ops.select(inside - 0.5, secant, iterated)
+        done = ROUNDING * (1.0 + ops.abs(y)) - ops.abs(f)
+        self._old, self._f_old, self.f = y, f, f
+        self.y = ops.select(done, y, new)
+
+    def run(self, settled: Callable[[Value], bool]) -> Value:
+        """Steps until nothing changes any more."""
+        for _ in range(LONGEST):
+            before = self.y
+            self.step()
+            if settled(self.y == before):
+                break
+        return self.y
+
+
+ROUNDING = 4e-16
+"""`fixed_point` is content with an error of so many times 1 + |y|."""
+
+LONGEST = 80
+"""Most steps of `fixed_point` on arrays: halving a bracket to the last digit."""
+
+
+class NumpyOps(Composed):
     """`Ops` on floats and numpy arrays."""
 
     exp = staticmethod(np.exp)
@@ -70,8 +170,14 @@ class NumpyOps:
     def select(self, u: Value, above: Value, below: Value) -> Value:
         return np.where(np.greater(u, 0.0), above, below)
 
+    def arcsin(self, u: Value) -> Value:
+        return np.arcsin(u)
 
-class TorchOps:
+    def fixed_point(self, function: Callable[[Value], Value], start: Value, low: Value, high: Value) -> Value:
+        return _Search(self, function, start, low, high).run(lambda same: bool(np.all(same)))
+
+
+class TorchOps(Composed):
     """`Ops` on torch tensors; torch is imported only when one is made."""
 
     def __init__(self) -> None:
@@ -133,6 +239,20 @@ class TorchOps:
     def select(self, u: Value, above: Value, below: Value) -> Value:
         above, below = self._pair(above, below)
         return self._torch.where(self._tensor(u) > 0, above, below)
+
+    def arcsin(self, u: Value) -> Value:
+        return self._torch.asin(self._tensor(u))
+
+    def fixed_point(self, function: Callable[[Value], Value], start: Value, low: Value, high: Value) -> Value:
+        torch = self._torch
+        with torch.no_grad():
+            y = _Search(self, function, start, low, high).run(lambda same: bool(same.all()))
+        if not torch.is_grad_enabled():
+            return y
+        probe = y.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(function(probe).sum(), probe)
+        newton = (function(y) - y) / (1.0 - slope)
+        return y + (newton - newton.detach())  # the value is that of the search, the derivative that of a Newton step
 
 
 NUMPY = NumpyOps()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from devicelab.errors import ParameterError, ShapeError
 from devicelab.models import Model
 
-from .expression import SPICE, Expression, plain
+from .expression import Expression, SpiceOps, plain
 
 Array = NDArray[np.float64]
 
@@ -200,8 +200,9 @@ def _model(model: Model, x: Array) -> tuple[list[str], Element]:
     """Every cell is the model's own current at a fixed state, written by the model itself."""
 
     def element(i: int, j: int, p: str, q: str) -> str:
-        v = model.polarity * Expression(f"v({p},{q})")
-        return f"bc{i}_{j} {p} {q} i={plain(model.polarity * model._current(v, float(x[i, j]), SPICE))}"
+        v, ops = model.polarity * Expression(f"v({p},{q})"), SpiceOps(f"c{i}_{j}_")
+        current = plain(model.polarity * model._current(v, float(x[i, j]), ops))
+        return "\n".join([*ops.elements, f"bc{i}_{j} {p} {q} i={current}"])
 
     return [], element
 

@@ -7,9 +7,11 @@ and ngspice's symbolic derivative stay finite wherever the iterates go, and agre
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NoReturn, TypeAlias, TypeGuard
 
 from devicelab.errors import ParameterError
+from devicelab.ops import Composed
 
 Scalar: TypeAlias = "Expression | float"
 
@@ -152,8 +154,25 @@ def _call(name: str, *arguments: Scalar) -> Expression:
     return Expression(f"{name}({', '.join(plain(argument) for argument in arguments)})")
 
 
-class SpiceOps:
-    """`devicelab.ops.Ops` on expressions; numbers among the arguments are welcome."""
+SHORT = 30
+"""Texts up to this length are repeated rather than given a node of their own."""
+
+
+class SpiceOps(Composed):
+    """`devicelab.ops.Ops` on expressions; numbers among the arguments are welcome.
+
+    Equations that a model leaves to be solved (`fixed_point`) become nodes, and so do named values (`let`); their
+    elements gather in `elements` and belong beside the text. One instance serves one device.
+
+    Args:
+        prefix: Distinguishes the nodes of several devices in one circuit.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.elements: list[str] = []
+        self._prefix = prefix
+        self._named: dict[str, str] = {}
+        self._solved: dict[str, str] = {}
 
     def exp(self, u: Scalar) -> Scalar:
         """e^u, for u up to 200."""
@@ -218,6 +237,43 @@ class SpiceOps:
             return above if u > 0 else below
         return Expression(f"({plain(u)} > 0 ? {wrapped(above, PRODUCT)} : {wrapped(below, PRODUCT)})")
 
+    def arcsin(self, u: Scalar) -> Scalar:
+        """Inverse sine, for u in [0, 1]; its derivative at 1 is infinite, so u ends a little below."""
+        return math.asin(u) if _known(u) else _call("asin", self.minimum(u, 1.0 - 1e-12))
+
+    def let(self, u: Scalar) -> Scalar:
+        """A node whose voltage is u."""
+        if not isinstance(u, Expression) or len(u.text) <= SHORT:
+            return u
+        if u.text not in self._named:
+            self._named[u.text] = self._node("l", len(self._named))
+            self._source(self._named[u.text], u)
+        return Expression(f"V({self._named[u.text]})")
+
+    def fixed_point(self, function: Callable[[Scalar], Scalar], start: Scalar, low: Scalar, high: Scalar) -> Expression:
+        """A node whose voltage y is function(y); ngspice follows the solution from the one at time 0."""
+        for node, text in self._solved.items():
+            if self._text_at(function, node) == text:
+                return Expression(f"V({node})")
+        node = self._node("y", len(self._solved))
+        right = self.minimum(self.maximum(function(Expression(f"V({node})")), low), high)
+        self._solved[node] = plain(function(Expression(f"V({node})")))
+        self._source(node, right)
+        return Expression(f"V({node})")
+
+    def _text_at(self, function: Callable[[Scalar], Scalar], node: str) -> str:
+        """The text of function(V(node)), without the nodes that it would need."""
+        elements, named = list(self.elements), dict(self._named)
+        text = plain(function(Expression(f"V({node})")))
+        self.elements, self._named = elements, named
+        return text
+
+    def _node(self, kind: str, count: int) -> str:
+        return f"{self._prefix}{kind}{count}"
+
+    def _source(self, node: str, value: Scalar) -> None:
+        self.elements.append(f"B{node} {node} 0 V={plain(value)}")
+
     def _between(self, u: Scalar, limit: float) -> Scalar:
         return self.minimum(self.maximum(u, -limit), limit)
 
@@ -227,3 +283,4 @@ def _known(value: Scalar) -> TypeGuard[float]:
 
 
 SPICE = SpiceOps()
+"""For equations that need no nodes."""

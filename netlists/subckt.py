@@ -19,7 +19,7 @@ from devicelab.errors import ParameterError
 from devicelab.models import Model
 from devicelab.ops import Ops, Value
 
-from .expression import SPICE, Expression, Scalar, number, plain, wrapped
+from .expression import Expression, Scalar, SpiceOps, number, plain, wrapped
 
 WIDTH = 110
 """Longest line of a netlist; continued lines begin with a plus."""
@@ -62,12 +62,14 @@ def subckt(model: Model, name: str | None = None) -> str:
     bound = _symbolic(model)
     plus, minus = ("plus", "minus") if model.polarity > 0 else ("minus", "plus")
     v, x = Expression(f"V({plus},{minus})"), Expression(INSIDE)
-    current = bound._current(v, x, SPICE)
-    rate = _sensing(bound, v, x)._rate(v, x, SPICE)
+    ops = SpiceOps()
+    current = bound._current(v, x, ops)
+    rate = _sensing(bound, v, x)._rate(v, x, ops)
     parameters = " ".join(f"{key}={number(value)}" for key, value in defaults.items())
     lines = [
         f"* {_title(model)}; x = 1 is the low resistance",
         f".subckt {name} plus minus x params: {parameters}",
+        *ops.elements,
         *_current_elements(plus, minus, plain(current), SENSED in plain(rate)),
         f"Br rate 0 V={{{SCALE}}} * {wrapped(rate)}",
         f"Bm move 0 V=(time > 0 ? {_stopped(Expression('V(rate)'))} : 0)",

@@ -12,7 +12,7 @@ import netlists
 from devicelab import VTEAM, WINDOWS, parameter_set, parameter_sets
 from devicelab.errors import ParameterError
 from devicelab.ops import NUMPY
-from netlists.expression import SPICE, Expression, number, plain
+from netlists.expression import SPICE, Expression, SpiceOps, number, plain
 
 spice = pytest.mark.skipif(not netlists.available(), reason="ngspice is not installed")
 
@@ -53,6 +53,21 @@ def test_neutral_elements_leave_no_trace_in_the_text() -> None:
     assert 1.0 + 0.0 * U == 1.0
 
 
+def test_named_values_and_solved_equations_become_nodes_once() -> None:
+    ops = SpiceOps("c_")
+    long = U * U + U * U + U * U + U * U + U * U
+    assert ops.let(U) is U
+    assert str(ops.let(long)) == str(ops.let(long)) == "V(c_l0)"
+
+    def law(y: Expression) -> Expression:
+        return 1.0 - ops.let(long * y)
+
+    assert str(ops.fixed_point(law, 0.0, -1.0, 1.0)) == str(ops.fixed_point(law, 0.5, -1.0, 1.0)) == "V(c_y0)"
+    assert str(ops.fixed_point(lambda y: 2.0 - y, 0.0, -1.0, 1.0)) == "V(c_y1)"
+    assert [line.split()[0] for line in ops.elements] == ["Bc_l0", "Bc_l1", "Bc_y0", "Bc_y1"]
+    assert ops.elements[2] == "Bc_y0 c_y0 0 V=min(max(1.0 - V(c_l1), -1.0), 1.0)"
+
+
 def test_a_bare_power_is_refused_because_ngspice_takes_the_absolute_base() -> None:
     with pytest.raises(TypeError, match=r"write ops\.power"):
         U**3
@@ -65,9 +80,11 @@ def test_numbers_keep_all_digits_and_use_no_suffix() -> None:
         number(math.inf)
 
 
-def evaluate(expressions: list[str]) -> np.ndarray:
-    lines = [f"Be{k} n{k} 0 V={text}" for k, text in enumerate(expressions)]
-    result = netlists.run("\n".join(["* values", "V1 one 0 1", "R1 one 0 1", *lines, ".op", ".end"]))
+def evaluate(expressions: list[str], elements: tuple[str, ...] = ()) -> np.ndarray:
+    lines = [*elements, *(f"Be{k} n{k} 0 V={text}" for k, text in enumerate(expressions))]
+    result = netlists.run(
+        "\n".join(["* values", "V1 one 0 1", "R1 one 0 1", *lines, ".options reltol=1e-10 vntol=1e-12", ".op", ".end"])
+    )
     return np.array([result[f"v(n{k})"][0] for k in range(len(expressions))])
 
 
@@ -120,7 +137,9 @@ def test_equations_in_ngspice_equal_those_in_numpy_on_random_points(name: str, w
     leaves = [(Expression(f"({v!r}*V(one))"), Expression(f"({x!r}*V(one))")) for v, x in points]
     law = {"current": model._current, "rate": model._rate}
     for quantity, expected in (("current", model.current), ("rate", model.rate)):
-        texts = [plain(law[quantity](v, x, SPICE)) for v, x in leaves]
+        each = [SpiceOps(f"p{k}_") for k in range(len(leaves))]
+        texts = [plain(law[quantity](v, x, ops)) for (v, x), ops in zip(leaves, each, strict=True)]
         wanted = np.array([float(expected(v, x)) for v, x in points])
         floor = DIGITS * np.abs(wanted).max()  # differences of nearly equal numbers, such as 1 - x^p at the ends
-        np.testing.assert_allclose(evaluate(texts), wanted, rtol=1e-8, atol=floor, err_msg=quantity)
+        elements = tuple(line for ops in each for line in ops.elements)
+        np.testing.assert_allclose(evaluate(texts, elements), wanted, rtol=1e-8, atol=floor, err_msg=quantity)
