@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     data and arrays.
 
     \b
-    Examples:
+    Example:
       devicelab infer --lut device.h5 --line-resistance 2
       devicelab infer --config arrays.toml --sensitivity --out out/report
       devicelab infer --lut device.h5 --network lenet --data mnist-5k --epochs 5

@@ -91,9 +91,7 @@ def best(work: Callable[[], Any], repeats: int, budget: float = 60.0) -> tuple[f
     return min(wall), min(cpu)
 
 
-def compare(
-    section: str, name: str, size: int, lut: Lut, config: Config, batch: int, plain_batch: int
-) -> dict[str, Any]:
+def compare(section: str, name: str, lut: Lut, config: Config, batch: int, plain_batch: int) -> dict[str, Any]:
     """Images a second on arrays and in plain torch."""
     net, size = network(name), config.rows
     generator = torch.Generator().manual_seed(0)
