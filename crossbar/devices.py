@@ -203,7 +203,8 @@ def interpolate(x: Tensor, grid: Any, values: Any) -> Tensor:
     inside = x.clamp(grid[0], grid[-1])
     k = (torch.searchsorted(grid, inside.detach().contiguous(), right=True) - 1).clamp(0, len(grid) - 2)
     t = (inside - grid[k]) / (grid[k + 1] - grid[k])
-    return torch.lerp(values[k], values[k + 1], t)
+    found: Tensor = torch.lerp(values[k], values[k + 1], t)
+    return found
 
 
 def _lognormal(cv: Tensor, z: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ class Layout:
 
         Within each tile the largest outputs come next to the drivers, the largest inputs next to the sense nodes.
         """
-        size = w.detach().abs()
+        size = w.detach().abs() if self.differential else w.detach()  # as the conductances
         heavy_in, heavy_out = size.sum((0, 1)), size.sum((0, 2))
         ins = _sorted_in_blocks(heavy_in, self.config.rows, self.idle_rows, descending=False)
         outs = _sorted_in_blocks(heavy_out, self.outputs, 0, descending=True)
