@@ -197,14 +197,13 @@ def through(value: Tensor, of: Tensor) -> Tensor:
 
 def interpolate(x: Tensor, grid: Any, values: Any) -> Tensor:
     """Linear interpolation on an increasing grid, constant beyond its ends; differentiable in `x`."""
-    grid, values = (torch.as_tensor(a, dtype=x.dtype, device=x.device) for a in (grid, values))
-    if len(grid) == 1:
-        return torch.zeros_like(x) + values[0]
-    inside = x.clamp(grid[0], grid[-1])
-    k = (torch.searchsorted(grid, inside.detach().contiguous(), right=True) - 1).clamp(0, len(grid) - 2)
-    t = (inside - grid[k]) / (grid[k + 1] - grid[k])
-    found: Tensor = torch.lerp(values[k], values[k + 1], t)
-    return found
+    nodes, heights = (torch.as_tensor(a, dtype=x.dtype, device=x.device) for a in (grid, values))
+    if len(nodes) == 1:
+        return torch.zeros_like(x) + heights[0]
+    inside = x.clamp(nodes[0], nodes[-1])
+    k = (torch.searchsorted(nodes, inside.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
+    t = (inside - nodes[k]) / (nodes[k + 1] - nodes[k])
+    return heights[k] + t * (heights[k + 1] - heights[k])
 
 
 def _lognormal(cv: Tensor, z: Tensor) -> Tensor:
