@@ -143,7 +143,7 @@ def of_row(rows: Any, k: int) -> Any:
 def coordinate_of(c: Any, row: int) -> Any:
     """The coordinate of one device: kind, [low, high, two numbers], psi, nodes, slopes."""
     kind, numbers, psi, nodes, slopes = c
-    return kind, of_row(numbers, row), of_row(psi, row), nodes, of_row(slopes, row)
+    return kind, of_row(numbers, row), of_row(psi, row), of_row(nodes, row), of_row(slopes, row)
 
 
 @jit

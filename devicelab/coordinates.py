@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .ops import Ops, Value, is_tensor
+from .ops import Ops, Value, is_tensor, ops_for
 
 MARGIN = 1e-9
 """A start closer than this to an end at infinity is moved inside; exactly on it the state could never leave."""
@@ -126,6 +126,28 @@ def _grid() -> tuple[_Array, _Array, _Array]:
     return 1.0 / (1.0 + np.exp(-u)), inner, step * w * inner / (1.0 + np.exp(inner_u))
 
 
+def _kinked(kink: Value, like: Value) -> tuple[Value, Value, Value]:
+    """`_grid` with one more node at `kink`, each [..., n] for a kink of shape [..., 1]."""
+    u = np.linspace(-_REACH, _REACH, _NODES)
+    c, w = (_as(np.array(column), like) for column in zip(*GAUSS_5, strict=True))
+    ops = ops_for(like)
+    if like is not None and not is_tensor(kink):
+        kink = _as(np.asarray(kink, dtype=float), like)
+    kink = _clip(np.asarray(kink) if like is None else kink, 1e-12, 1.0 - 1e-12)
+    u = _sorted(_as(u, like) + 0.0 * kink, ops.log(kink / (1.0 - kink)))
+    step = u[..., 1:] - u[..., :-1]
+    inner_u = u[..., :-1, None] + step[..., None] * c
+    inner = 1.0 / (1.0 + ops.exp(-inner_u))
+    return 1.0 / (1.0 + ops.exp(-u)), inner, step[..., None] * w * inner / (1.0 + ops.exp(inner_u))
+
+
+def _sorted(a: Value, more: Value) -> Value:
+    """`a` [..., n] and one more value, scalar or [..., 1], in order."""
+    if not is_tensor(a):
+        return np.sort(np.concatenate([a, np.broadcast_to(more, (*a.shape[:-1], 1))], axis=-1), axis=-1)
+    return _join(a, more.expand(*a.shape[:-1], 1)).sort(dim=-1).values
+
+
 class Table:
     """psi of any profile: quadrature on nodes graded towards both ends, inverted by cubic Hermite interpolation.
 
@@ -134,14 +156,15 @@ class Table:
     Args:
         profile: Maps x of shape [n] to f(x) > 0 of shape [n] or [..., n] for batched parameters.
         like: Any value of the kind to compute with; a tensor gives tensors on its device.
+        kink: Where the profile has a corner, scalar or [..., 1]; a node is put there, or the order would be lost.
     """
 
-    def __init__(self, profile: Callable[[Value], Value], like: Value) -> None:
-        nodes, inner, weights = (_as(array, like) for array in _grid())
+    def __init__(self, profile: Callable[[Value], Value], like: Value, kink: Value = None) -> None:
+        nodes, inner, weights = (_as(array, like) for array in _grid()) if kink is None else _kinked(kink, like)
         self._x = nodes
         self._slope = profile(nodes)
-        f = profile(inner.reshape(-1))
-        panels = (weights / f.reshape(*f.shape[:-1], *inner.shape)).sum(-1)
+        f = profile(inner.reshape(*inner.shape[:-2], -1))
+        panels = (weights / f.reshape(*f.shape[:-1], *inner.shape[-2:])).sum(-1)
         self._psi = _sum_from_the_middle(panels)
         ends = profile(_as(np.array([0.0, 1.0]), like))
         small = 1e-12 * _largest(self._slope)
@@ -150,12 +173,12 @@ class Table:
 
     @property
     def nodes(self) -> tuple[Value, Value, Value]:
-        """Nodes x [n], psi [..., n] and profile [..., n] at them."""
+        """Nodes x, psi and profile at them, each [n] or [..., n]."""
         return self._x, self._psi, self._slope
 
     def forward(self, x: Value) -> Value:
         """psi(x)."""
-        first, last = float(self._x[0]), float(self._x[-1])
+        first, last = _grid()[0][0], _grid()[0][-1]
         low = MARGIN if isinstance(self.low, float) else first
         high = 1.0 - MARGIN if isinstance(self.high, float) else last
         return _hermite(_clip(x, low, high), self._x, self._psi, 1.0 / self._slope)

@@ -140,17 +140,17 @@ def _plan(model: SeparableModel) -> Plan | None:
 
 
 def pack(coordinate: Coordinate) -> Any:
-    """A coordinate as (kind, [low, high, two numbers] [b, 4], psi [b, n], nodes [n], slopes [b, n]), or None."""
+    """A coordinate as (kind, [low, high, two numbers] [b, 4], psi, nodes and slopes [b, n]), or None."""
     low, high = coordinate.low, coordinate.high
     if type(coordinate) is Identity:
-        return 0, _rows(low, high, 0.0, 0.0), _NOTHING, _NOTHING[0], _NOTHING
+        return 0, _rows(low, high, 0.0, 0.0), _NOTHING, _NOTHING, _NOTHING
     if type(coordinate) is Logistic:
-        return 1, _rows(low, high, coordinate.height, 0.0), _NOTHING, _NOTHING[0], _NOTHING
+        return 1, _rows(low, high, coordinate.height, 0.0), _NOTHING, _NOTHING, _NOTHING
     if type(coordinate) is Quadratic:
-        return 2, _rows(low, high, coordinate.a, coordinate.b), _NOTHING, _NOTHING[0], _NOTHING
+        return 2, _rows(low, high, coordinate.a, coordinate.b), _NOTHING, _NOTHING, _NOTHING
     if type(coordinate) is Table:
-        nodes, psi, slopes = coordinate.nodes
-        return 3, _rows(low, high, 0.0, 0.0), _plain(np.atleast_2d(psi)), nodes, _plain(np.atleast_2d(slopes))
+        nodes, psi, slopes = (_plain(np.atleast_2d(array)) for array in coordinate.nodes)
+        return 3, _rows(low, high, 0.0, 0.0), psi, nodes, slopes
     return None
 
 

@@ -40,6 +40,10 @@ class Window(Parametrised):
     def _profile(self, x: Value, direction: int, ops: Ops) -> Value:
         return self._up(x, ops) if direction > 0 else self._down(x, ops)
 
+    def _kink(self, direction: int) -> Value:
+        """Where the profile has a corner, or None."""
+        return None
+
     def _leaves(self) -> list[Value]:
         return list(self.values().values())
 

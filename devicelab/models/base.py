@@ -97,6 +97,10 @@ class SeparableModel(Model):
         """Factor >= 0 for motion towards x = 1 (`direction` +1) or x = 0 (-1); the window unless a model adds to it."""
         return self.window._profile(x, direction, ops)
 
+    def _kink(self, direction: int) -> Value:
+        """Where the profile has a corner, or None."""
+        return None
+
     def _travel(self, v0: Value, v1: Value, dt: Value, ops: Ops) -> Value:
         """Integral of the speed over a linear ramp from v0 to v1 of one sign that takes dt [s]."""
         span = v1 - v0
@@ -121,12 +125,12 @@ def profile_table(owner: Window | SeparableModel, direction: int, ops: Ops, like
     """The coordinate of any profile as a table; kept for the next simulation where the parameters are plain numbers."""
     if like is None and all(type(value) in (int, float) for value in owner._leaves()):
         return _kept_table(owner, direction)
-    return Table(lambda x: owner._profile(x, direction, ops), like)
+    return Table(lambda x: owner._profile(x, direction, ops), like, owner._kink(direction))
 
 
 @lru_cache(maxsize=64)
 def _kept_table(owner: Window | SeparableModel, direction: int) -> Table:
-    return Table(lambda x: owner._profile(x, direction, NUMPY), None)
+    return Table(lambda x: owner._profile(x, direction, NUMPY), None, owner._kink(direction))
 
 
 def check_order(

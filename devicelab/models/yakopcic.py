@@ -53,6 +53,9 @@ class YakopcicMotion(SeparableModel):
         beyond = ops.relu(1.0 - self.x_n - x)
         return window * ops.exp(-self.alpha_n * beyond) * (1.0 - beyond / (1.0 - self.x_n))
 
+    def _kink(self, direction: int) -> Value:
+        return self.x_p if direction > 0 else 1.0 - self.x_n
+
     def _coordinate(self, direction: int, ops: Ops, like: Value) -> Coordinate:
         return profile_table(self, direction, ops, like)
 

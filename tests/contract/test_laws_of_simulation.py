@@ -91,11 +91,13 @@ def quiet_voltage(case: Case) -> float:
     return float(v[still.argmin() - 1]) if still[0] and not still.all() else 0.0
 
 
-@every_case
+QUIET = [case for case in EVERY if quiet_voltage(case) > 0.0]
+"""Models with a threshold; any voltage moves the others."""
+
+
+@pytest.mark.parametrize("case", QUIET, ids=names(QUIET))
 def test_reading_below_the_threshold_moves_nothing_at_all(case: Case) -> None:
     quiet = quiet_voltage(case)
-    if quiet == 0.0:
-        pytest.skip("a model without threshold: every voltage moves it")
     for start in (0.2, 0.7):
         trace = run(case, sine(quiet, case.frequency / 100, points=100), x0=start)
         inside = trace.x == trace.x[0]
@@ -142,12 +144,14 @@ def test_a_batch_of_drives_is_a_loop_over_drives(case: Case) -> None:
         np.testing.assert_allclose(together.x[k], one.x, atol=TABLE)
 
 
-@every_case
+TENSORS = [case for case in EVERY if isinstance(case.model, SeparableModel) or isinstance(case.model.window, Biolek)]
+"""Stepping tensors is slow: one window is enough to see that both take it alike."""
+
+
+@pytest.mark.parametrize("case", TENSORS, ids=names(TENSORS))
 def test_numpy_and_torch_simulate_the_same(case: Case) -> None:
     values = {name: torch.tensor([float(value)], dtype=torch.float64) for name, value in case.model.values().items()}
     steps = not isinstance(case.model, SeparableModel)
-    if steps and not isinstance(case.model.window, Biolek):
-        pytest.skip("stepping tensors is slow: one window is enough to see that both take it alike")
     drive = case.drive(0.9, periods=1.0, points=24) if steps else case.drive()
     with torch.no_grad(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", CoarseStepWarning)
@@ -161,8 +165,7 @@ def test_numpy_and_torch_simulate_the_same(case: Case) -> None:
 @pytest.mark.parametrize("case", EXACT, ids=names(EXACT))
 def test_gradients_of_a_trace_are_its_derivatives(case: Case) -> None:
     """By parameter, in float64, away from the ends, where the state is a smooth function of them."""
-    kinks = {"x_p", "x_n"}  # positions of a kink: a table resolves their derivative to its cells only
-    free = [entry.name for entry in case.model.parameters() if entry.name not in kinks]
+    free = [entry.name for entry in case.model.parameters()]
     named = {name: float(getattr(case.model, name)) for name in free}
     drive = gentle(case)
     peak = np.abs(run(case, drive, x0=0.4).i).max()
@@ -196,15 +199,16 @@ def test_gradients_of_a_stepped_trace_are_its_derivatives(case: Case) -> None:
     rng = np.random.default_rng(3)
     direction = {name: rng.uniform(0.5, 1.0) * rng.choice([-1, 1]) for name in named}
     full = gentle(case)
-    drive = Drive(full.t[:10], full.v[:10])
+    fine = np.interp(np.arange(37) / 4, np.arange(10), full.t[:10])  # a batch's steps follow the samples
+    drive = Drive(fine, np.interp(fine, full.t, full.v))
     log = torch.zeros((), dtype=torch.float64, requires_grad=True)
     moved = {name: value * torch.exp(direction[name] * log) for name, value in named.items()}
-    x = simulate(case.model.replace(**moved), drive, x0=0.4).x
+    x = simulate(case.model.bind(**moved), drive, x0=0.4).x
     (slope,) = torch.autograd.grad(x[-1], log)
     step = 1e-4
     ends = [
         simulate(
-            case.model.replace(**{name: value * np.exp(direction[name] * h) for name, value in named.items()}),
+            case.model.bind(**{name: value * np.exp(direction[name] * h) for name, value in named.items()}),
             drive,
             x0=0.4,
             tolerance=1e-12,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from devicelab import (
     VTEAM,
@@ -140,6 +142,24 @@ def test_a_coordinate_of_ones_own_is_taken_by_array_operations() -> None:
     drive = Drive([0.0, 1.0, 2.0], [0.2, 0.2, 0.2])
     trace = simulate(OwnCoordinate(k=1.0), drive, x0=0.1)
     np.testing.assert_allclose(trace.x, np.sqrt(0.01 + 0.4 * drive.t), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_profile_with_a_corner_keeps_the_order_of_its_table(batched: bool) -> None:
+    """Yakopcic at constant voltage: the time to x is the integral of dx / f, by adaptive quadrature on both sides."""
+    model = parameter_set("yakopcic_oblea")
+    corner = 1.0 - model.x_n
+    x = np.linspace(0.75, 0.15, 25)
+    parts = [sorted({a, b} | ({corner} if b < corner < a else set())) for a, b in pairwise(x)]
+    panels = [
+        sum(quad(lambda y: 1.0 / model._profile(y, -1, NUMPY), *ends, epsabs=1e-14)[0] for ends in pairwise(p))
+        for p in parts
+    ]
+    v = -0.4
+    t = np.concatenate([[0.0], np.cumsum(panels)]) / -model._speed(v, NUMPY)
+    device = model.replace(x_n=np.array([0.3, model.x_n])) if batched else model
+    found = np.atleast_2d(simulate(device, Drive(t, np.full(t.size, v)), x0=0.75).x)[-1]
+    np.testing.assert_allclose(found, x, atol=5e-7)
 
 
 def test_both_ends_are_starts() -> None:
