@@ -86,6 +86,22 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriverCost:
+    """A word line's driver: energy of a read [J], area [m^2]; the same of a unit element of its converter; source."""
+
+    energy: float
+    area: float
+    unit_energy: float
+    unit_area: float
+    source: str
+
+    def at(self, bits: int) -> tuple[float, float]:
+        """Energy of a read [J] and area [m^2] for voltages of so many bits."""
+        units = 0 if bits == 1 else 2**bits
+        return self.energy + units * self.unit_energy, self.area + units * self.unit_area
+
+
+@dataclass(frozen=True, kw_only=True)
 class BufferCost:
     """A buffer: energy of a byte read or written [J], area of a byte [m^2], energy of a byte carried [J], source."""
 
@@ -102,7 +118,7 @@ class Technology:
     name: str
     array: ArrayCost
     adc: ConverterCost
-    dac: Cost
+    dac: DriverCost
     sample_hold: Cost
     shift_add: Cost
     buffer: BufferCost
@@ -298,7 +314,7 @@ def _layer(name: str, matrix: TiledMatrix, uses: list[_Use], inputs: int, techno
     conversion, converter = technology.adc.at(config.adc.bits or _MOST_BITS)
     converted = layout.matrices * stacks * layout.channels
     conversions = vectors * n_reads * converted * layout.n_out
-    driver_scale = 2.0 ** (driver_bits(config) - 1)
+    drive, driver = technology.dac.at(driver_bits(config))
     arrays_a_tile = layout.shape[1] * layout.shape[2]
     lines = layout.matrices * layout.n_in * layout.column_tiles * arrays_a_tile
     on_time = technology.array.read_time
@@ -310,7 +326,7 @@ def _layer(name: str, matrix: TiledMatrix, uses: list[_Use], inputs: int, techno
     energy = {
         "array": vectors * n_reads * power * on_time,
         "adc": conversions * conversion,
-        "dac": vectors * n_reads * lines * technology.dac.energy * driver_scale,
+        "dac": vectors * n_reads * lines * drive,
         "sample and hold": conversions * technology.sample_hold.energy,
         "shift and add": conversions * technology.shift_add.energy,
         "buffers": traffic * (technology.buffer.energy + technology.buffer.bus),
@@ -318,7 +334,7 @@ def _layer(name: str, matrix: TiledMatrix, uses: list[_Use], inputs: int, techno
     area = {
         "array": matrix.devices * technology.array.cell_area * technology.array.feature**2,
         "adc": converters * converter,
-        "dac": matrix.tiles * config.rows * technology.dac.area * driver_scale,
+        "dac": matrix.tiles * config.rows * driver,
         "sample and hold": converted * layout.column_tiles * layout.outputs * technology.sample_hold.area,
         "shift and add": math.ceil(converters / 2) * technology.shift_add.area,
         "buffers": layout.matrices * (layout.n_in + layout.n_out) * _DIGITAL_BITS / 8 * technology.buffer.area,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ class Draw:
         images: Test inputs.
         error: Distance of the outputs from those in floating point, relative to their norm.
         seconds: Wall time of mapping and inference.
-        memory: Growth of the process at its peak [MB]; not a number where the system does not tell.
+        memory: Peak memory of the process meanwhile [MB]; not a number where the system does not tell.
     """
 
     seed: int
@@ -157,7 +157,7 @@ class Case:
             "interval": f"{accuracy.method} ({accuracy.n})",
             "output error [%]": 100 * self.error,
             "seconds": sum(one.seconds for one in self.draws) / len(self.draws),
-            "memory [MB]": max(one.memory for one in self.draws),
+            "peak memory [MB]": max(one.memory for one in self.draws),
         }
 
 
@@ -378,19 +378,20 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 @contextmanager
 def _measured() -> Iterator[dict[str, float]]:
-    """Wall time [s] of a block, and growth of the process at its peak [MB]."""
+    """Wall time [s] of a block, and the process's peak memory in it [MB]."""
     found = {"seconds": 0.0, "memory": float("nan")}
     clear = Path("/proc/self/clear_refs")
-    before = None
-    if sys.platform == "linux":
-        with suppress(OSError):
+    known = sys.platform == "linux"
+    if known:
+        try:
             clear.write_text("5")  # the peak starts from here
-            before = _status("VmRSS")
+        except OSError:
+            known = False
     start = time.perf_counter()
     yield found
     found["seconds"] = time.perf_counter() - start
-    if before is not None:
-        found["memory"] = max(0.0, _status("VmHWM") - before)
+    if known:
+        found["memory"] = _status("VmHWM")
 
 
 def _status(name: str) -> float:
