@@ -40,7 +40,7 @@ MOTION = ("threshold", "rate", "exponent")
 """Roles of parameters that the motion sees; the current sees all others."""
 
 
-ROUNDING = 1e-12
+ROUNDING = 1e-9
 """Voltages below this share of the largest are zero."""
 
 
@@ -189,10 +189,9 @@ def stretches(v: Array) -> tuple[Indices, Array]:
     moving = np.flatnonzero(sign)
     if moving.size == 0:
         return np.array([0, v.size - 1]), np.array([1.0])
-    last = np.maximum.accumulate(np.where(sign != 0, np.arange(sign.size), moving[0]))
-    sign = sign[last]
-    change = np.flatnonzero(np.diff(sign)) + 1
-    return np.array([0, *change, v.size - 1]), sign[np.append(0, change)]
+    sign = sign[moving]
+    change = np.flatnonzero(sign[1:] != sign[:-1]) + 1
+    return np.concatenate([[0], moving[change], [v.size - 1]]), sign[np.append(0, change)]
 
 
 def _draw(model: Model, spread: EventSpread, kind: int, count: int, rng: Generator) -> dict[str, Array]:

@@ -199,8 +199,10 @@ def split_at_zero(t: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Any, 
     if v.ndim > 1:  # rows cross at different times: split each segment once per row that crosses
         return _split_rows(t, v, crossing)
     theta = v[at] / (v[at] - v[at + 1])
-    keep = np.arange(t.size) + np.searchsorted(at, np.arange(t.size), side="left")
-    return np.insert(t, at + 1, t[at] + theta * (t[at + 1] - t[at])), np.insert(v, at + 1, 0.0), keep
+    keep = np.ones(t.size + at.size, dtype=bool)
+    keep[at + 1 + np.arange(at.size)] = False
+    more_t, more_v = np.insert(t, at + 1, t[at] + theta * (t[at + 1] - t[at])), np.insert(v, at + 1, 0.0)
+    return more_t, more_v, np.flatnonzero(keep)
 
 
 def _split_rows(t: NDArray[np.float64], v: NDArray[np.float64], crossing: NDArray[np.bool_]) -> tuple[Any, Any, Any]:
