@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from .bootstrap import Bootstrap, bootstrap
 from .compare import Comparison, compare, held_out, predict
+from .cycles import Cycles, Population, agreement, cycles
 from .design import Advice, Sweep, advise
 from .fit import fit, set_polarity
 from .noise import Noise, compliance_mask, estimate_noise
 from .profile import Profile, plot_profiles, profile, switching_time
 from .result import Estimate, FitResult
+from .static import fit_static
 
 __all__ = [
     "Advice",
     "Bootstrap",
     "Comparison",
+    "Cycles",
     "Estimate",
     "FitResult",
     "Noise",
+    "Population",
     "Profile",
     "Sweep",
     "advise",
+    "agreement",
     "bootstrap",
     "compare",
     "compliance_mask",
+    "cycles",
     "estimate_noise",
     "fit",
+    "fit_static",
     "held_out",
     "plot_profiles",
     "predict",

@@ -154,7 +154,8 @@ def _draw(task: _Task) -> Array | None:
         return None
     values = problem.space.physical(problem.vector(outcome.params))
     log = np.array([axis.log for axis in problem.space.axes])
-    return np.asarray(np.where(log, 10.0 ** np.where(log, values, 0.0), values))
+    sign = np.array([axis.sign for axis in problem.space.axes])
+    return np.asarray(np.where(log, sign * 10.0 ** np.where(log, values, 0.0), values))
 
 
 def _other_cycles(problem: Problem, theta: Array, rng: np.random.Generator) -> tuple[Problem, Array]:
@@ -167,23 +168,26 @@ def _other_cycles(problem: Problem, theta: Array, rng: np.random.Generator) -> t
     if len(states) == len(chosen):
         start[states] = theta[np.array(states)[chosen]]
     traces, masks = [problem.traces[k] for k in chosen], [problem.masks[k] for k in chosen]
-    return replace(problem, traces=traces, masks=masks), start
+    weights = None if problem.weights is None else [problem.weights[k] for k in chosen]
+    return replace(problem, traces=traces, masks=masks, weights=weights), start
 
 
 def _other_noise(problem: Problem, theta: Array, kind: Kind, rng: np.random.Generator) -> Problem:
     noise, traces = problem.noise, []
     for trace, mask, fitted in zip(problem.traces, problem.masks, problem.simulate(theta), strict=True):
         level = noise.transform(fitted)
-        residual = (noise.transform(trace.i) - level)[mask]
+        measured = getattr(trace, problem.quantity)
+        residual = (noise.transform(measured) - level)[mask]
         if kind == "residual":
             drawn = rng.choice(residual - residual.mean(), residual.size)
         else:
             block = run_length(residual)
             signs = rng.choice([-1.0, 1.0], -(-residual.size // block) + 1).repeat(block)
             drawn = residual * signs[rng.integers(block) :][: residual.size]
-        i = trace.i.copy()
-        i[mask] = np.sinh(noise.rel * (level[mask] + drawn)) * noise.floor / noise.rel
-        traces.append(Trace(trace.t, trace.v, i, meta=trace.meta))
+        again = measured.copy()
+        again[mask] = np.sinh(noise.rel * (level[mask] + drawn)) * noise.floor / noise.rel
+        columns = {"v": trace.v, "i": trace.i, problem.quantity: again}
+        traces.append(Trace(trace.t, columns["v"], columns["i"], meta=trace.meta))
     return replace(problem, traces=traces)
 
 

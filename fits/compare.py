@@ -50,6 +50,10 @@ def predict(result: FitResult, trace: Trace) -> FitResult:
         vary=[],
         noise=result.noise,
         polarity=result.model.polarity,
+        drive="current" if result.problem.bench.drive == "current" else "voltage",
+        series_resistance=result.series_resistance,
+        periodic=result.problem.bench.periodic,
+        loss=result.problem.loss,
         screen=HIDDEN_SCREEN,
         starts=2,
         seed=result.seed,
@@ -69,9 +73,10 @@ def held_out(result: FitResult, traces: Trace | Sequence[Trace]) -> dict[str, fl
 
 def _pooled(parts: Sequence[FitResult]) -> dict[str, float]:
     """Metrics of several predictions taken together; each trace was judged with the noise of its own fit."""
-    traces = [trace for part in parts for trace in part.traces]
+    quantity = parts[0].problem.quantity
+    traces = [Trace(trace.t, trace.v, getattr(trace, quantity)) for part in parts for trace in part.traces]
     masks = [mask for part in parts for mask in part.masks]
-    fitted = [trace.i for part in parts for trace in part.simulate()]
+    fitted = [getattr(trace, quantity) for part in parts for trace in part.simulate()]
     noise = Noise(parts[0].noise.rel, float(np.median([part.noise.floor for part in parts])))
     samples = sum(part.statistics["samples"] for part in parts)
     chisqr = sum(part.statistics["chisqr"] for part in parts)

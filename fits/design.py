@@ -216,9 +216,7 @@ def advise(
 
     Source: Atkinson, Donev, Tobias, Optimum Experimental Designs (2007), chapters 10 and 17.
     """
-    names = [axis.name for axis in result.problem.space.axes if not axis.is_state]
-    if parameter not in names:
-        raise unknown_name("fitted parameter", parameter, names)
+    names = _names(result, parameter)
     options = candidates(result, **limits) if sweeps is None else list(sweeps)
     if not options:
         raise ParameterError("no sweep within the limits", got=limits, hint="a larger v_max or a shorter fastest")
@@ -254,14 +252,25 @@ def predicted(result: FitResult, parameter: str, sweep: Sweep | None = None, mod
         sweep: A further sweep; without one, what the traces so far leave.
         model: The device; the fitted one by default.
     """
-    names = [axis.name for axis in result.problem.space.axes if not axis.is_state]
-    if parameter not in names:
-        raise unknown_name("fitted parameter", parameter, names)
+    names = _names(result, parameter)
     device = result.model if model is None else model
     info = _information(device, names, result.traces, result.x0, result.masks, result.noise)
     if sweep is not None:
         info = info + _of_sweep(device, names, sweep, result.noise)
     return _spread(info, names.index(parameter))
+
+
+def _names(result: FitResult, parameter: str) -> list[str]:
+    """Parameters of the device that were fitted, the one asked for among them."""
+    if result.problem.bench.drive != "voltage" or result.series_resistance:
+        raise ParameterError(
+            "advice is for devices right at a voltage source",
+            got=f"{result.problem.bench.drive} drive, {result.series_resistance:g} ohm in series",
+        )
+    names = [axis.name for axis in result.problem.space.axes if axis.is_parameter]
+    if parameter not in names:
+        raise unknown_name("fitted parameter", parameter, names)
+    return names
 
 
 def _direction(parameter: str) -> str:

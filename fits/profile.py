@@ -20,6 +20,7 @@ from devicelab.errors import ParameterError, unknown_name
 
 from .problem import Problem
 from .result import FitResult
+from .space import Coordinate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -154,7 +155,8 @@ def profile(
     for name in wanted:
         if name not in known:
             raise unknown_name("fitted parameter", name, known)
-    problem = replace(result.problem, misfit=FAINT)
+    robust = result.problem.loss != "linear"  # whose knee goes with the misfit
+    problem = result.problem if robust else replace(result.problem, misfit=FAINT)
     theta = min(problem.vector(problem.descend(result.theta).params), result.theta, key=problem.chisqr)
     pool = [(result.model, list(result.x0)), *_elsewhere(problem, result.seed)]
     done: dict[str, Profile] = {}
@@ -196,7 +198,7 @@ def _reaches_beyond(found: Profile, problem: Problem, theta: Array, pool: list[D
     vectors = np.array([problem.space.encode(model, x0) for model, x0 in pool])
     delta = np.array([problem.chisqr(vector) - problem.chisqr(theta) for vector in vectors]) / scale
     values = problem.space.physical(vectors)[:, k]
-    low, high = (np.log10(end) if found.log else end for end in (found.low, found.high))
+    low, high = sorted(np.log10(abs(end)) if found.log else end for end in (found.low, found.high))
     width = high - low
     outside = (values < low - 0.02 * width) | (values > high + 0.02 * width)
     return bool((outside & (delta <= found.threshold)).any())
@@ -212,8 +214,8 @@ def follow(problem: Problem, theta: Array, k: int) -> tuple[Problem, Array]:
     if axis.plain:
         return problem, theta
     value = float(problem.space.physical(theta)[k])
-    bare = replace(axis, reference=None, base=None, low=value - REACH, high=value + REACH,
-                   floor=value - REACH, ceiling=value + REACH)  # fmt: skip
+    low, high = value - REACH, value + REACH
+    bare = replace(axis, reference=None, base=None, low=low, high=high, floor=low, ceiling=high)
     if axis.base is not None:  # the resistance above another one stays above it
         other = float(np.log10(getattr(problem.device(theta)[0], axis.base)))
         bare = replace(bare, low=other, floor=other + 1e-6)
@@ -222,6 +224,7 @@ def follow(problem: Problem, theta: Array, k: int) -> tuple[Problem, Array]:
     for end in ("low", "high", "floor", "ceiling"):
         setattr(space, end, np.array([getattr(entry, end) for entry in space.axes]))
     space.width, space.middle = space.high - space.low, 0.5 * (space.low + space.high)
+    space._referred = [entry for entry in space._referred if entry.name != axis.name]
     moved = theta.copy()
     moved[k] = value
     return replace(problem, space=space), moved
@@ -242,7 +245,7 @@ class _Path:
     def cost(self, theta: Array) -> float:
         """Of data and of the prior of the other axes."""
         squares = np.square(self.problem.residual(theta))
-        return float(squares.sum() - squares[self.problem.size + self.k])
+        return float(squares.sum() - squares[self.k - theta.size])
 
     def known(self, pool: Sequence[Device]) -> list[tuple[float, Array]]:
         """The best point, and those of other paths that are inside the interval of this one."""
@@ -250,7 +253,7 @@ class _Path:
         vectors = [space.encode(model, x0) for model, x0 in pool]
         if vectors:
             squares = np.square(self.problem.residual(np.array(vectors)))
-            cost = squares.sum(-1) - squares[:, self.problem.size + self.k]
+            cost = squares.sum(-1) - squares[:, self.k - len(space.axes)]
             delta = (cost - self.least) / self.scale
             self.points += [(float(d), v) for d, v in zip(delta, vectors, strict=True) if d <= self.threshold]
         return self.points
@@ -318,8 +321,10 @@ def _profile(
     order = sorted(path.points, key=lambda point: point[1][k])
     delta = np.array([point[0] for point in order])
     models = [problem.device(point[1])[0] for point in order]
-    values = np.array([_undo(axis.log, point[1][k]) for point in order])
-    estimate, low, high = (_undo(axis.log, value) for value in (best[k], *ends))
+    values = np.array([_undo(axis, point[1][k]) for point in order])
+    estimate, low, high = (_undo(axis, value) for value in (best[k], *ends))
+    if axis.sign < 0:  # the larger magnitude is the lower value
+        values, delta, models, low, high, opened = values[::-1], delta[::-1], models[::-1], high, low, opened[::-1]
     made = Profile(
         axis.name, axis.unit, estimate, values, delta, threshold, scale, level, low, high, opened[0], opened[1], models,
         axis.log,
@@ -387,8 +392,8 @@ def _root(path: _Path, inside: tuple[float, Array], outside: tuple[float, Array]
     return float(inside[1][k] + share * (outside[1][k] - inside[1][k]))
 
 
-def _undo(log: bool, value: float) -> float:
-    return float(10.0 ** min(value, 300.0)) if log else float(value)
+def _undo(axis: Coordinate, value: float) -> float:
+    return float(axis.sign * 10.0 ** min(value, 300.0)) if axis.log else float(value)
 
 
 def switching_time(model: Model, v: float, low: float = 0.1, high: float = 0.9) -> float:
