@@ -26,6 +26,9 @@ the best of three was the best of all (screens of 256 to 1024 points, 20 seeds o
 ROUGH = 60
 """Evaluations of a first descent: enough for the ones that will win; the others would creep on."""
 
+SHORT = 12
+"""Evaluations of a descent that only takes an assisted start to the exact problem."""
+
 UNCLEAR = 0.02
 """Mean relative difference of the branches of a loop below which it does not tell the sign of SET."""
 
@@ -87,6 +90,8 @@ def fit(
     _check_options(drive, series_resistance, loss, screen, starts)
     masks = _check(listed, drive)
     checked = _check_weights(weights, listed)
+    if periodic:
+        listed, masks, checked = _closed(listed, masks, checked)
     if checked is not None:
         masks = [mask & (weight > 0) for mask, weight in zip(masks, checked, strict=True)]
     before = start.model if isinstance(start, FitResult) else start
@@ -97,7 +102,7 @@ def fit(
     sign, clear = _polarity(model, listed, drive)
     sign, clear = (polarity, True) if polarity else (before.polarity, True) if before is not None else (sign, clear)
     template = model.replace(polarity=sign)
-    _check_names(template, [*fixed, *(vary or [])])
+    check_names(template, [*fixed, *(vary or [])])
     names = [name for name in (fit_names(template) if vary is None else vary) if name not in fixed]
     known = 0.0 if series_resistance == "fit" else float(series_resistance)
     space = Space(
@@ -108,7 +113,7 @@ def fit(
         series_resistance=known,
         fit_series=series_resistance == "fit",
     )
-    _check_count(masks, space)
+    check_count(masks, space)
     given = start.noise if noise is None and isinstance(start, FitResult) else noise
     problem = Problem(listed, masks, fitted_noise(given, listed, drive), space, Bench(drive, periodic), checked, loss)
     say = progress or (lambda line: None)
@@ -148,7 +153,9 @@ def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callab
     coarse = easy.thinned()
     rough = _ranked(coarse, candidates)
     if not problem.exact:
-        rough = _ranked(problem.thinned(), rough[:POLISHED])[:1]
+        rough = _ranked(problem.thinned(), rough[:POLISHED], most=SHORT)
+    if problem.stepped:  # a hundred times the cost of an exact one; their rough descents rank them well enough
+        rough = rough[:1]
     best: Any = None
     for k, attempt in enumerate(rough[:POLISHED]):
         polished = problem.descend(attempt)
@@ -158,9 +165,9 @@ def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callab
     return best
 
 
-def _ranked(problem: Problem, starts: Sequence[Array]) -> list[Array]:
+def _ranked(problem: Problem, starts: Sequence[Array], most: int = ROUGH) -> list[Array]:
     """Where short descents end, best first."""
-    attempts = sorted((problem.descend(start, most=ROUGH) for start in starts), key=lambda attempt: attempt.chisqr)
+    attempts = sorted((problem.descend(start, most=most) for start in starts), key=lambda attempt: attempt.chisqr)
     return [problem.vector(attempt.params) for attempt in attempts]
 
 
@@ -208,11 +215,30 @@ def _check_options(drive: str, series_resistance: float | str, loss: str, screen
             raise ParameterError(f"{name} is out of bounds", got=count, allowed="1 to 1000000")
 
 
-def _check_names(model: Model, names: Sequence[str]) -> None:
+def check_names(model: Model, names: Sequence[str]) -> None:
+    """Raise `ParameterError` for a name that is not a parameter of the model."""
     known = [entry.name for entry in model.parameters()]
     for name in names:
         if name not in known:
             raise unknown_name("parameter", name, known)
+
+
+def _closed(
+    traces: list[Trace], masks: list[Mask], weights: list[Array] | None
+) -> tuple[list[Trace], list[Mask], list[Array] | None]:
+    """Traces that end where they began: one that stops a sample short of it gets its first sample again, uncounted."""
+    out: list[Trace] = []
+    for k, trace in enumerate(traces):
+        step = 0.5 * (abs(trace.v[1] - trace.v[0]) + abs(trace.v[-1] - trace.v[-2]))
+        if abs(trace.v[-1] - trace.v[0]) < 0.5 * step:
+            out.append(trace)
+            continue
+        t = np.append(trace.t, trace.t[-1] + float(np.median(np.diff(trace.t))))
+        out.append(Trace(t, np.append(trace.v, trace.v[0]), np.append(trace.i, trace.i[0]), meta=trace.meta))
+        masks[k] = np.append(masks[k], False)
+        if weights is not None:
+            weights[k] = np.append(weights[k], 0.0)
+    return out, masks, weights
 
 
 def _check_weights(weights: Sequence[Array] | None, traces: list[Trace]) -> list[Array] | None:
@@ -227,7 +253,8 @@ def _check_weights(weights: Sequence[Array] | None, traces: list[Trace]) -> list
     return listed
 
 
-def _check_count(masks: Sequence[Mask], space: Space) -> None:
+def check_count(masks: Sequence[Mask], space: Space) -> None:
+    """Raise `TraceError` unless there are more samples than coordinates."""
     samples = int(sum(mask.sum() for mask in masks))
     if samples <= len(space.axes):
         raise TraceError(

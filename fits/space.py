@@ -242,15 +242,25 @@ class Space:
 
 def unit_response(model: Model, axis: Coordinate) -> Any:
     """Speed, or current, at the axis' reference if its parameter were 1 and, for a rate, all other rates 0."""
+    with np.errstate(all="ignore"):
+        return _unit_response(model, axis)
+
+
+def _unit_response(model: Model, axis: Coordinate) -> Any:
     ops = model.ops()
     if axis.role != "rate":
         unit: Any = model.bind(**{axis.name: 1.0})
         return np.maximum(np.abs(unit._current(axis.reference, axis.state, ops)), LEAST_UNIT)
-    alone = {entry.name: 0.0 for entry in model.parameters() if entry.role == "rate"}
+    alone = _no_rates(model)
     unit = model.bind(**{**alone, axis.name: 1.0})
     if isinstance(unit, SeparableModel):
         return np.maximum(np.abs(unit._speed(axis.reference, ops)), LEAST_UNIT)
     return np.maximum(np.abs(unit._rate(axis.reference, axis.state, ops)), LEAST_UNIT)
+
+
+def _no_rates(model: Model) -> dict[str, Any]:
+    """Zero for every rate; numpy's, by which a model may divide."""
+    return {entry.name: np.float64(0.0) for entry in model.parameters() if entry.role == "rate"}
 
 
 def fit_names(model: Model) -> list[str]:
@@ -380,8 +390,7 @@ def _rate_axis(model: Model, entry: Parameter, extent: Extent, v_plus: float, v_
 
 def _rate_reference(model: Model, entry: Parameter, v_plus: float, v_minus: float) -> tuple[float, float]:
     """The end of the sweep, and a state, at which the rate alone moves the device."""
-    alone = {other.name: 0.0 for other in model.parameters() if other.role == "rate"}
-    alone[entry.name] = 1.0
+    alone = {**_no_rates(model), entry.name: 1.0}
     if isinstance(model, SeparableModel):  # the thresholds will be fitted, the template's may be out of reach
         thresholds = {
             other.name: np.sign(other.low + other.high) * 1e-3
