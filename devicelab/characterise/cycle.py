@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from scipy.stats import linregress, t
 
 from ..errors import ParameterError
 from ..trace import Trace
-from .instrument import Plateau, noise_floor, plateaus, series_resistance
+from .instrument import Plateau, noise_floor, plateaus
 from .number import Number
+from .resistors import load_resistance, series_resistance
 from .sweeps import Excursion, excursions
 from .switching import METHODS, SHARE
 
@@ -66,9 +67,7 @@ def characterise(trace: Trace, *, v_read: float | None = None, threshold: float 
     Raises:
         ParameterError: If the trace is of several devices at once or the read voltage or threshold is not positive.
     """
-    for name, value in (("v_read", v_read), ("threshold", threshold)):
-        if value is not None and not value > 0:
-            raise ParameterError(f"{name} must be positive", got=value, allowed="> 0; it is a magnitude")
+    check_choices(v_read, threshold)
     if np.ndim(trace.v) != 1 or np.ndim(trace.i) != 1:
         raise ParameterError("several devices in one trace", got=np.shape(trace.i), allowed="one device, shape [t]")
     parts = excursions(trace)
@@ -85,10 +84,21 @@ def characterise(trace: Trace, *, v_read: float | None = None, threshold: float 
     numbers |= _whole(trace, parts, limits, floor.value)
     bound = series_resistance(trace, [part for part in parts if part.kind != "none"], keep)
     if bound is not None:
-        numbers["r_series_max"] = bound
+        numbers["r_series_max" if bound.censored else "r_series"] = replace(bound, censored=False)
+    sets = [part for part in _strongest(parts) if part.kind == "set"]
+    load = load_resistance(trace, sets[0]) if sets else None
+    if load is not None:
+        numbers["r_load"] = load
     meta = {key: trace.meta[key] for key in KEPT if key in trace.meta}
     peak = (float(np.max(trace.v)), float(np.min(trace.v)))
     return Cycle(numbers, _polarity(parts), float(1 - keep.mean()), peak, meta)
+
+
+def check_choices(v_read: float | None, threshold: float | None) -> None:
+    """Raise `ParameterError` unless a read voltage and a threshold are magnitudes."""
+    for name, value in (("v_read", v_read), ("threshold", threshold)):
+        if value is not None and not 0 < value < np.inf:
+            raise ParameterError(f"{name} must be positive", got=value, allowed="> 0, finite; it is a magnitude")
 
 
 def _strongest(parts: list[Excursion]) -> list[Excursion]:

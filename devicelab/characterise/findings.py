@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from .variability import variance_components
 
 EXTRAPOLATED = "An extrapolation says what follows if the fitted law goes on; wear and drift may change their law."
 LONGEST_SIGNAL = 100_000
+NEVER = 1e12
+"""A time to failure [s] beyond 30 000 years is not given."""
+LINE = 5.0
+"""Times the fitted law; the mean of eight Welch windows exceeds it by chance in fewer than one of 10^9 frequencies."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,8 @@ def _drift_failure(fit: Drift, first: float, factor: float) -> Number | None:
     if fit.slope.low is None or fit.slope.high is None or fit.slope.low <= 0 <= fit.slope.high:
         return None
     times = [float(first * np.exp(min(600.0, np.log(factor) / end))) for end in (nu, low, high)]
+    if times[0] > NEVER:
+        return None
     return Number(times[0], "s", f"power law, factor {factor:g} from the first reading", min(times[1:]), max(times[1:]),
                   "95 % of nu")  # fmt: skip
 
@@ -234,6 +241,11 @@ def _noise(item: Series, settings: Settings) -> Finding:
     uneven = float(np.std(steps) / np.mean(steps))
     if uneven > 0.01:
         remarks.append(f"times differ by {100 * uneven:.2g} % (sd) and were taken as even, {dt:.3g} s apart")
+    above = spectrum.s[3:-1] / spectrum.law(spectrum.f[3:-1])
+    if above.max() > LINE:
+        at = float(spectrum.f[3:-1][int(np.argmax(above))])
+        remarks.append(f"a line at {at:.3g} Hz stands {above.max():.2g} times above the law: interference?")
+    remarks += _missed(spectrum)
     stretch = signal[:LONGEST_SIGNAL]
     levels = telegraph_levels(stretch, dt, unit=item.unit)
     if stretch.size < signal.size:
@@ -243,7 +255,26 @@ def _noise(item: Series, settings: Settings) -> Finding:
         numbers["rtn.amplitude"] = levels.amplitude
         for k, (level, stay) in enumerate(zip(levels.levels, levels.times, strict=True)):
             numbers |= {f"rtn.level_{k + 1}": level, f"rtn.time_{k + 1}": stay}
+        rate = sum(1 / stay.value for stay in levels.times)
+        if len(levels.times) == 2:
+            words = "(1 / time_1 + 1 / time_2) / 2 pi: Lorentzian of the two levels"
+            numbers["rtn.corner"] = Number(rate / (2 * np.pi), "Hz", words)
+        remarks.append("a telegraph signal has a Lorentzian spectrum: exponent and corner of 1/f say little")
     return Finding(item, numbers, tuple(remarks), {"spectrum": spectrum, "levels": levels, "dt": dt})
+
+
+def _missed(spectrum: Spectrum) -> list[str]:
+    """A remark where the fitted law misses the measured density over a stretch of frequencies."""
+    f, s = spectrum.f[1:-1], spectrum.s[1:-1]
+    edges = np.geomspace(f[0], f[-1] * 1.001, 7)
+    parts = [np.flatnonzero((f >= a) & (f < b)) for a, b in pairwise(edges)]
+    ratios = {
+        float(f[part].mean()): float(np.median(s[part] / spectrum.law(f[part]))) for part in parts if part.size > 3
+    }
+    worst = max(ratios, key=lambda at: abs(np.log(ratios[at])), default=None)
+    if worst is None or abs(np.log(ratios[worst])) < np.log(2):
+        return []
+    return [f"no 1/f law: near {worst:.2g} Hz the density is {ratios[worst]:.2g} times the fitted one"]
 
 
 _OF_KIND = {"pulses": _pulses, "endurance": _endurance, "retention": _retention, "noise": _noise}

@@ -1,16 +1,15 @@
-"""What the instrument adds: compliance plateau, noise floor, series resistance."""
+"""What the instrument adds: compliance plateau and noise floor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import linregress, t
 
 from ..trace import Trace
 from .number import Number
-from .sweeps import Excursion
 
 Array = NDArray[np.float64]
 PLATEAU_WIDTH = 0.03
@@ -89,6 +88,12 @@ def free(trace: Trace) -> NDArray[np.bool_]:
     return keep
 
 
+def scatter(x: Any) -> Array:
+    """|Second difference| / sqrt(6) of a signal, shape [n - 2]: of the size of its white noise, blind to its slope."""
+    values = np.asarray(x, dtype=float)
+    return np.asarray(np.abs(values[:-2] - 2 * values[1:-1] + values[2:]) / np.sqrt(6.0))
+
+
 def noise_floor(trace: Trace) -> Number:
     """Standard deviation of the current near zero volts [A].
 
@@ -96,7 +101,7 @@ def noise_floor(trace: Trace) -> Number:
     6 sigma^2), by their median absolute value; where the converter repeats values, its smallest step / sqrt(12).
     """
     i, v = np.asarray(trace.i), np.asarray(trace.v)
-    bend = np.abs(i[:-2] - 2 * i[1:-1] + i[2:]) / np.sqrt(6.0)
+    bend = scatter(i)
     near = np.abs(v[1:-1]) <= 0.15 * np.abs(v).max()
     few = np.count_nonzero(near) < 8
     used = bend if few else bend[near]
@@ -110,36 +115,3 @@ def noise_floor(trace: Trace) -> Number:
     n = max(2, used.size)
     half = 1.96 * 1.17 * sigma / np.sqrt(2 * n)  # the median is 1.17 times as uncertain as the standard deviation
     return Number(sigma, "A", method, max(0.0, sigma - half), sigma + half, "95 %, white noise")
-
-
-def series_resistance(trace: Trace, parts: list[Excursion], keep: NDArray[np.bool_]) -> Number | None:
-    """Largest series resistance that the trace allows [ohm]: dV / dI of the low-resistance branch at its top.
-
-    In series, dV / dI = R_s + dV_device / dI, so the differential resistance is an upper bound, and the better the
-    device conducts the closer. Regression of V on I over the upper half of the free current of the better conducting
-    branch.
-    """
-    best: tuple[float, slice, int] | None = None
-    for part in parts:
-        for branch in (part.rise, part.back):
-            i = part.sign * np.asarray(trace.i[branch])[keep[branch]]
-            v = part.sign * np.asarray(trace.v[branch])[keep[branch]]
-            if i.size >= 8 and i.max() > 0:
-                g = float(np.median(i[v > 0.3 * v.max()] / v[v > 0.3 * v.max()])) if v.max() > 0 else 0.0
-                if best is None or g > best[0]:
-                    best = (g, branch, part.sign)
-    if best is None:
-        return None
-    _, branch, sign = best
-    i = sign * np.asarray(trace.i[branch])[keep[branch]]
-    v = sign * np.asarray(trace.v[branch])[keep[branch]]
-    upper = i > 0.5 * i.max()
-    if np.count_nonzero(upper) < 6 or np.ptp(i[upper]) == 0:
-        return None
-    fit = linregress(i[upper], v[upper])
-    half = float(t.ppf(0.975, np.count_nonzero(upper) - 2) * fit.stderr)
-    if not fit.slope > 0:
-        return None
-    method = "upper bound: dV/dI over the upper half of the free current, low-resistance branch"
-    slope = float(fit.slope)
-    return Number(slope, "ohm", method, slope - half, slope + half, "95 % of the regression")

@@ -34,8 +34,12 @@ class Number:
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.low is None or self.high is None:
+        if self.low is None and self.high is None:
             return engineering(self.value, self.unit)
+        if self.high is None and self.low is not None:
+            return f"{engineering(self.value, self.unit)} (at least {engineering(self.low, self.unit)})"
+        if self.low is None or self.high is None:
+            return f"{engineering(self.value, self.unit)} (at most {engineering(self.high or 0.0, self.unit)})"
         ends = f"{engineering(self.low, self.unit)} to {engineering(self.high, self.unit)}"
         return f"{engineering(self.value, self.unit)} ({ends})"
 

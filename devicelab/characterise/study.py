@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Study:
 
     cycles: Sequence[Cycle]
     skipped: Sequence[tuple[str, str]] = ()
+    _made: dict[int, list[Summary]] = field(default_factory=dict, repr=False)
 
     def names(self) -> list[str]:
         """Names of the numbers that at least one cycle has, in order of appearance."""
@@ -109,8 +110,10 @@ class Study:
         )
 
     def summaries(self, *, seed: int = 0) -> list[Summary]:
-        """Statistics of every number that at least three cycles have."""
-        return [self.summary(name, seed=seed) for name in self.names() if self.values(name).size >= 3]
+        """Statistics of every number that at least three cycles have; computed once."""
+        if seed not in self._made:
+            self._made[seed] = [self.summary(name, seed=seed) for name in self.names() if self.values(name).size >= 3]
+        return self._made[seed]
 
     def polarity(self) -> int:
         """+1 if positive voltage sets in most cycles that tell, -1 if negative does, 0 if none tells."""

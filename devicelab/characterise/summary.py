@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,37 +14,60 @@ from ..trace import Trace
 from .conduction import CAVEAT, MechanismFit, mechanisms
 from .distributions import DistributionFit
 from .instrument import free, noise_floor
-from .number import engineering
+from .number import Number, engineering
 from .study import Study, Summary
-from .sweeps import excursions
+from .sweeps import Excursion, excursions
+from .switching import METHODS
+from .tables import aligned
+from .variability import curve_band
 
 HEADINGS = ("number", "n", "median", "95 % interval", "sd", "CV", "distribution", "method")
 ABOVE_NOISE = 5.0
 POOR = 0.2
+MIN_BRANCH = 8
+UNTOUCHED = 0.8
 Array = NDArray[np.float64]
 Laws = dict[str, list[MechanismFit]]
 
 
 def branches(traces: Sequence[Trace]) -> dict[str, tuple[Array, Array]]:
-    """Voltage [V] and current [A] of the branches that are the device's own, by name.
+    """Voltage [V] and current [A] of the branches that are the device's own, by name: each state at each polarity.
 
-    Of the first trace that has both a set and a reset, or else of the first; on the way back only: on the way out the
-    device changes under the measurement. Samples that a compliance limit holds, or below five times the noise, are
-    left out.
+    After switching the way back; before it the way out up to 0.8 of the smallest switching voltage of any method, where
+    the device has not begun to change. Of the first trace that switches so, one with both a set and a reset before the
+    others. Samples that a compliance limit holds, or below five times the noise, are left out.
     """
     ranked = sorted(traces, key=lambda trace: -len({part.kind for part in excursions(trace)} - {"none"}))
     found: dict[str, tuple[Array, Array]] = {}
-    for trace in ranked[:1]:
+    for trace in ranked:
+        parts = [part for part in excursions(trace) if part.kind != "none"]
+        if not parts or len(found) == 4:
+            continue
         keep = free(trace) & (np.abs(trace.i) > ABOVE_NOISE * noise_floor(trace).value)
-        for part in excursions(trace):
-            if part.kind == "none":
-                continue
-            state = "low" if part.kind == "set" else "high"
+        for part in parts:
             side = "positive" if part.sign > 0 else "negative"
-            chosen = np.arange(part.peak, part.stop)[keep[part.back]]
-            chosen = chosen[np.abs(trace.v[chosen]) > 0.05 * abs(trace.v[part.peak])]
-            found[f"{state} resistance, {side} voltage, way back"] = (trace.v[chosen], trace.i[chosen])
+            before, after = ("high", "low") if part.kind == "set" else ("low", "high")
+            for state, way, rows in ((after, "back", part.back), (before, "out", _before(trace, part))):
+                chosen = np.arange(rows.start, rows.stop)[keep[rows]]
+                chosen = chosen[np.abs(trace.v[chosen]) > 0.05 * abs(trace.v[part.peak])]
+                if chosen.size >= MIN_BRANCH:
+                    name = f"{state} resistance, {side} voltage, way {way}"
+                    found.setdefault(name, (trace.v[chosen], trace.i[chosen]))
     return found
+
+
+def _before(trace: Trace, part: Excursion) -> slice:
+    """Samples of the way out before the device begins to switch."""
+    rows = part.rise
+    time, v, i = np.asarray(trace.t[rows]), part.sign * trace.v[rows], part.sign * trace.i[rows]
+    if v.size < MIN_BRANCH:
+        return slice(part.start, part.start)
+    found = (method(time, v, i, part.kind, None) for method, _ in METHODS.values())
+    at = [value for value in found if value is not None and value > 0]
+    if not at:
+        return slice(part.start, part.start)
+    beyond = np.flatnonzero(v > UNTOUCHED * min(at))
+    return slice(part.start, part.start + (int(beyond[0]) if beyond.size else v.size))
 
 
 def conduction_of(traces: Sequence[Trace], *, thickness: float | None = None, temperature: float = 300.0) -> Laws:
@@ -72,7 +95,7 @@ def summary_row(summary: Summary) -> dict[str, str]:
     return dict(zip(HEADINGS, cells, strict=True))
 
 
-def table(study: Study, laws: Laws) -> str:
+def table(study: Study, laws: Laws, curves: Mapping[str, Number] | None = None) -> str:
     """The study for a terminal: what was read, the numbers, memory, devices, conduction."""
     lines = [headline(study), ""]
     summaries = study.summaries()
@@ -80,18 +103,28 @@ def table(study: Study, laws: Laws) -> str:
     if not rows:
         lines += [f"{name}: {number}  [{number.method}]" for cycle in study.cycles for name, number in cycle.items()]
     else:
-        widths = [
-            max(len(row[head]) for row in [*rows, dict(zip(HEADINGS, HEADINGS, strict=True))]) for head in HEADINGS
-        ]
-        lines.append("  ".join(head.ljust(width) for head, width in zip(HEADINGS, widths, strict=True)).rstrip())
-        lines += ["  ".join(row[h].ljust(w) for h, w in zip(HEADINGS, widths, strict=True)).rstrip() for row in rows]
+        lines += aligned(rows)
         lines += ["", "median with its interval: 95 %, bootstrap; p: Anderson-Darling, parametric bootstrap"]
     lines += remarks(summaries)
+    lines += [f"{name}: {number}  [{number.method}; {number.interval}]" for name, number in (curves or {}).items()]
     for branch, fits in laws.items():
         lines += ["", f"conduction, {branch}"]
-        lines += [f"  {fit.name:25s} dAICc {fit.delta:7.1f}  rms {fit.rms:.3g}  {fit.verdict}" for fit in fits[:4]]
+        lines += ["  " + line for line in aligned([law_row(fit) for fit in fits])]
         lines += poor(fits)
     return "\n".join([*lines, *(["", CAVEAT] if laws else [])])
+
+
+def law_row(fit: MechanismFit) -> dict[str, str]:
+    """One law of a branch: ranking, scatter, slope with its interval, implied constants and whether they make sense."""
+    slope = fit.parameters.get("b")
+    ends = fit.intervals.get("b")
+    sense = {True: "yes", False: "no", None: ""}[fit.sensible]
+    return {
+        "law": fit.name.replace("_", " "), "I(V)": fit.formula, "dAICc": f"{fit.delta:.1f}",
+        "rms of ln I": f"{fit.rms:.3g}",
+        "b (95 %)": "" if slope is None else f"{slope:.4g}" + (f" ({ends[0]:.4g} to {ends[1]:.4g})" if ends else ""),
+        "sense": sense, "implies": fit.verdict,
+    }  # fmt: skip
 
 
 def poor(fits: Sequence[MechanismFit]) -> list[str]:
@@ -126,7 +159,16 @@ def remarks(summaries: Sequence[Summary]) -> list[str]:
     return lines
 
 
-def to_dict(study: Study, laws: Laws) -> dict[str, Any]:
+def whole_curves(traces: Sequence[Trace]) -> dict[str, Number]:
+    """Variability of whole curves (2DVC) by name; empty with fewer than three curves of one polarity."""
+    try:
+        found = curve_band(traces)
+    except ParameterError:
+        return {}
+    return {"curves.cv": found.cv, "curves.decades": found.spread}
+
+
+def to_dict(study: Study, laws: Laws, curves: Mapping[str, Number] | None = None) -> dict[str, Any]:
     """The study as plain data: every number with unit, method and interval."""
     return {
         "headline": headline(study),
@@ -142,6 +184,7 @@ def to_dict(study: Study, laws: Laws) -> dict[str, Any]:
             for cycle in study.cycles
         ],
         "summary": {summary.name: _summary(summary) for summary in study.summaries()},
+        "whole_curves": {name: number.to_dict() for name, number in (curves or {}).items()},
         "conduction": {branch: [vars(fit) for fit in fits] for branch, fits in laws.items()},
         "caveat": CAVEAT,
         "skipped": [{"file": name, "reason": reason} for name, reason in study.skipped],
@@ -173,3 +216,10 @@ def _summary(summary: Summary) -> dict[str, Any]:
 
 def _fit(fit: DistributionFit) -> dict[str, Any]:
     return vars(fit)
+
+
+def positive(**values: float | None) -> None:
+    """Raise `ParameterError` unless every value given is positive and finite."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < np.inf:
+            raise ParameterError(f"{name} must be positive", got=value, allowed="> 0, finite")

@@ -199,6 +199,9 @@ class CurveBand:
         branches: "positive out", "positive back", ...
         area: Mean over all branches of the area between the 25 and 75 % curves, decades.
         n: Number of curves.
+        cv: Coefficient of variation of the whole curve: integral of the standard deviation of I over V, all branches,
+            over that of the mean |I|.
+        spread: Mean over all branches and voltages of `decades`.
     """
 
     v: Array
@@ -207,13 +210,17 @@ class CurveBand:
     branches: tuple[str, ...]
     area: float
     n: int
+    cv: Number
+    spread: Number
 
 
 def curve_band(traces: Sequence[Trace], points: int = 101) -> CurveBand:
     """Whole-curve variability: quantiles of |I| at equal voltages, branch by branch.
 
     Every branch is taken to a common grid from 2 % to the smallest peak of its polarity, in log |I|. The area between
-    the quartile curves is one number for the variability of whole curves, not of one point of them.
+    the quartile curves is one number for the variability of whole curves, not of one point of them; `cv` and `spread`
+    are others, with bootstrap intervals over cycles. The idea is that of Acal et al. (2023,
+    doi:10.1021/acsami.2c22617), whose coefficient is normalised in another way.
 
     Raises:
         ParameterError: If fewer than 3 traces have an excursion of one polarity.
@@ -230,17 +237,39 @@ def curve_band(traces: Sequence[Trace], points: int = 101) -> CurveBand:
     kept = {name: curves for name, curves in kept.items() if len(curves) >= 3}
     if not kept:
         raise ParameterError("too few curves", got=len(traces), allowed="at least 3 traces with one polarity each")
-    grids, quantiles, decades = [], [], []
+    grids, quantiles, decades, tables = [], [], [], []
     for name, curves in kept.items():
         top = float(np.min([v[-1] for v, _ in curves]))
         grid = np.linspace(0.02 * top, top, points)
         rows = np.array([np.interp(grid, v, i) for v, i in curves])
+        tables.append((rows, top))
         rows = np.where(rows > 0, rows, np.nan)
         grids.append(grid if name.startswith("positive") else -grid)
         quantiles.append(np.nanpercentile(rows, (5, 25, 50, 75, 95), axis=0))
         decades.append(np.nanstd(np.log10(rows), axis=0, ddof=1))
     q = np.array(quantiles)
     area = float(np.nanmean(np.log10(q[:, 3] / q[:, 1])))
-    return CurveBand(
-        np.array(grids), q, np.array(decades), tuple(kept), area, max(len(curves) for curves in kept.values())
+    most = max(len(curves) for curves in kept.values())
+    cv, wide = _whole(tables)
+    return CurveBand(np.array(grids), q, np.array(decades), tuple(kept), area, most, cv, wide)
+
+
+def _whole(tables: Sequence[tuple[Array, float]], draws: int = 200) -> tuple[Number, Number]:
+    """Coefficient of variation and mean spread in decades of whole curves, from |I| [n, points] and voltage span."""
+    rng = np.random.default_rng(0)
+
+    def both(rows: Sequence[Array]) -> tuple[float, float]:
+        wide = sum(top * float(np.mean(r.std(0, ddof=1))) for r, (_, top) in zip(rows, tables, strict=True))
+        middle = sum(top * float(np.mean(r.mean(0))) for r, (_, top) in zip(rows, tables, strict=True))
+        logs = [np.log10(np.where(r > 0, r, np.nan)) for r in rows]
+        return wide / middle, float(np.nanmean([np.nanmean(np.nanstd(log, axis=0, ddof=1)) for log in logs]))
+
+    own = both([rows for rows, _ in tables])
+    again = np.array([both([rows[rng.integers(0, len(rows), len(rows))] for rows, _ in tables]) for _ in range(draws)])
+    low, high = np.percentile(again, (2.5, 97.5), axis=0)
+    words = ("integral of sd of I over V, over that of mean |I|", "mean standard deviation of log10 |I|, decades")
+    first, second = (
+        Number(own[k], "1", f"whole curves: {words[k]}", float(low[k]), float(high[k]), "95 %, bootstrap over cycles")
+        for k in range(2)
     )
+    return first, second
