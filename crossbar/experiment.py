@@ -46,7 +46,7 @@ from . import own, zoo
 from .config import Config
 from .datasets import Data, load_data
 from .settings import from_table, read_toml
-from .study import BATCH, train
+from .study import BATCH, CALIBRATION, train
 
 FORMAT = 1
 """Changes whenever the same settings would give other numbers."""
@@ -155,7 +155,18 @@ class SweepSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One experiment: everything that decides its numbers."""
+    """One experiment: everything that decides its numbers.
+
+    Args:
+        data: Which data.
+        network: Which network.
+        device: Which device.
+        config: The arrays.
+        sweep: Draws, and the grid.
+        title: For figures.
+        batch: Inputs at once.
+        calibration: Training inputs that set the ranges of converters.
+    """
 
     data: DataSettings
     network: NetworkSettings
@@ -164,6 +175,12 @@ class Experiment:
     sweep: SweepSettings = field(default_factory=SweepSettings)
     title: str = ""
     batch: int = BATCH
+    calibration: int = CALIBRATION
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "calibration"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} must be positive", got=getattr(self, name))
 
     def key(self, draw: int) -> str:
         """SHA-256 of all that decides the result of a draw: settings, and the content of files in place of names."""

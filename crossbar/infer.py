@@ -65,9 +65,11 @@ def infer(
     parts = Parts(trust=trust, folder=out, say=say)
     data, lut, net = parts.data(experiment.data), parts.lut(experiment.device), parts.network(experiment)
     config = experiment.config
-    options: dict[str, Any] = {"images": experiment.data.images, "batch": experiment.batch}
+    options: dict[str, Any] = {
+        "images": experiment.data.images, "batch": experiment.batch, "calibration": experiment.calibration,
+    }  # fmt: skip
     draws = experiment.sweep.draws
-    mapped = convert(net, lut, config, calibration=study.calibration_inputs(data))
+    mapped = convert(net, lut, config, calibration=study.calibration_inputs(data, experiment.calibration))
     tables: dict[str, list[dict[str, Any]] | str] = {"on arrays": replaced(mapped)}
     cases = [
         study.case("floating point", net, lut, Config.ideal(), data, **options),

@@ -95,14 +95,21 @@ def outputs(net: nn.Module, x: Tensor, batch: int = BATCH) -> Tensor:
         ) from error  # fmt: skip
 
 
-def calibration_inputs(data: Data) -> Tensor:
+def calibration_inputs(data: Data, count: int = CALIBRATION) -> Tensor:
     """Some training inputs, evenly spread."""
-    chosen = torch.linspace(0, len(data.train_x) - 1, min(CALIBRATION, len(data.train_x))).round().long()
+    chosen = torch.linspace(0, len(data.train_x) - 1, min(count, len(data.train_x))).round().long()
     return data.train_x[chosen]
 
 
 def draw(
-    net: nn.Module, lut: Lut, config: Config, data: Data, *, images: int | None = None, batch: int = BATCH
+    net: nn.Module,
+    lut: Lut,
+    config: Config,
+    data: Data,
+    *,
+    images: int | None = None,
+    batch: int = BATCH,
+    calibration: int = CALIBRATION,
 ) -> Draw:
     """One draw of devices, of the configuration's seed.
 
@@ -113,11 +120,12 @@ def draw(
         data: Its training set calibrates, its test set is classified.
         images: Test inputs; None for all.
         batch: Inputs at once.
+        calibration: Training inputs that set the ranges of converters.
     """
     x, y = data.test_part(images)
     exact = outputs(net, x, batch)
     with _measured() as used:
-        mapped = convert(net, lut, config, calibration=calibration_inputs(data))
+        mapped = convert(net, lut, config, calibration=calibration_inputs(data, calibration))
         scores = outputs(mapped, x, batch)
     right = int((scores.argmax(dim=1) == y).sum())
     error = float((scores - exact).norm() / exact.norm())
@@ -233,9 +241,8 @@ def sensitivity(
     data: Data,
     *,
     draws: int = 5,
-    images: int | None = None,
-    batch: int = BATCH,
     say: Callable[[str], None] = lambda line: None,
+    **options: Any,
 ) -> Sensitivity:
     """Accuracy with each non-ideality of a configuration alone, with all but one, with none and with all.
 
@@ -245,9 +252,8 @@ def sensitivity(
         config: The arrays with everything on that matters; see `Config.active`.
         data: Calibrates and tests.
         draws: Draws of devices a case.
-        images: Test inputs; None for all.
-        batch: Inputs at once.
         say: Called with a line for every case.
+        options: As for `draw`: images, batch, calibration.
 
     Raises:
         ParameterError: If no non-ideality is on.
@@ -263,7 +269,7 @@ def sensitivity(
     def run(name: str, arrays: Config, number: int = draws) -> Case:
         nonlocal done
         done += 1
-        found = case(name, net, lut, arrays, data, draws=number, images=images, batch=batch)
+        found = case(name, net, lut, arrays, data, draws=number, **options)
         say(f"[{done}/{count}] {name:<32} {found.accuracy.percent()}")
         return found
 

@@ -144,6 +144,7 @@ def _one(point: Point, number: int, folder: Path, parts: Parts) -> tuple[Draw, b
         parts.data(experiment.data),
         images=experiment.data.images,
         batch=experiment.batch,
+        calibration=experiment.calibration,
     )
     content = {"key": key, "values": point.values, "draw": number, "result": asdict(found)}
     write_text(file, json.dumps(content, indent=1, default=str) + "\n", force=True)
