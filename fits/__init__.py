@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .batch import Batch, batch
 from .bootstrap import Bootstrap, bootstrap
 from .compare import Comparison, compare, held_out, predict
 from .cycles import Cycles, Population, agreement, cycles
@@ -14,6 +15,7 @@ from .static import fit_static
 
 __all__ = [
     "Advice",
+    "Batch",
     "Bootstrap",
     "Comparison",
     "Cycles",
@@ -25,6 +27,7 @@ __all__ = [
     "Sweep",
     "advise",
     "agreement",
+    "batch",
     "bootstrap",
     "compare",
     "compliance_mask",
