@@ -257,8 +257,9 @@ def one(
     """`traces` of one device, its parameters in `own`; `r` [registers, BLOCK] and `work` are scratch."""
     polarity = flags[1]
     execute(code, own, 0, marks[0])
+    width = min(BLOCK, 2 * t.size)  # a segment may be split once
     for k in used:
-        r[k, :] = own[k]
+        r[k, :width] = own[k]
     walk(code, marks, r, t, v, x0, up, down, flags, work, x)
     for n in range(0, t.size, BLOCK):
         m = min(BLOCK, t.size - n)

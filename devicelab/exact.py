@@ -44,7 +44,7 @@ def trajectory(model: SeparableModel, t: Array, v: Array, x0: Value) -> tuple[Ar
         if max(map(len, shapes)) > 1 or v.ndim > 2:
             return None
         shape = np.broadcast_shapes(*shapes, v.shape[:-1])
-        plan = _plan(model)
+        plan = _kept_plan(model) if _are_numbers(tuple(leaves)) else _plan(model)
     if plan is None:
         return None
     tape, up, down, flags = plan

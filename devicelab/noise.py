@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import ParameterError
 from .models.base import Model
-from .ops import Value
+from .ops import Value, is_tensor
 from .variability import Generator, Shape, _as, is_torch, normal, uniform
 
 BOLTZMANN = 1.380649e-23
@@ -38,7 +38,7 @@ def read_noise(
     """
     conductance = abs(i) / (abs(v) + (v == 0))
     variance = (4 * BOLTZMANN * temperature * conductance + 2 * CHARGE * abs(i)) * bandwidth + (relative * i) ** 2
-    return i + variance**0.5 * normal(tuple(np.shape(i)), rng)
+    return i + variance**0.5 * _normal_like(variance, rng)
 
 
 def flicker(size: tuple[int, int], dt: float, rng: Generator, *, f_low: float, f_high: float) -> Value:
@@ -106,9 +106,18 @@ def write_noise(x: Value, dx: Value, strength: float, rng: Generator) -> Value:
         strength: Standard deviation after travelling the whole range.
         rng: numpy or torch generator.
     """
-    new = x + dx + strength * abs(dx) ** 0.5 * normal(tuple(np.shape(x + dx)), rng)
-    folded = abs(new) % 2.0
-    return 1.0 - abs(1.0 - folded)
+    return reflected(x + dx + strength * abs(dx) ** 0.5 * _normal_like(x + dx, rng))
+
+
+def reflected(x: Value) -> Value:
+    """States beyond 0 or 1 folded back between them."""
+    return 1.0 - abs(1.0 - abs(x) % 2.0)
+
+
+def _normal_like(value: Value, rng: Generator) -> Value:
+    """Standard normal numbers of the shape of a value; tensors as it is, in kind and place."""
+    drawn = normal(tuple(np.shape(value)), rng)
+    return drawn.to(dtype=value.dtype, device=value.device) if is_tensor(value) and is_torch(rng) else drawn
 
 
 def levels(
@@ -214,7 +223,7 @@ class Wear:
         return np.where(r < self.stable, np.minimum(worn, self.stable), np.maximum(worn, self.stable))
 
 
-def metastable_switches(model: Model, drive: Any, count: int, rng: np.random.Generator, *, x0: float = 0.0) -> Any:
+def metastable_switches(model: Model, drive: Any, count: int, rng: Generator, *, x0: float = 0.0) -> Any:
     """Trace of an `MMS` device made of `count` switches that jump one by one.
 
     Between samples every switch is a two-state Markov chain with the voltage of the middle, solved exactly, so the
@@ -224,7 +233,7 @@ def metastable_switches(model: Model, drive: Any, count: int, rng: np.random.Gen
         model: An `MMS`; single numbers.
         drive: Voltage over time, [t].
         count: Number of switches.
-        rng: numpy generator.
+        rng: numpy or torch generator.
         x0: Share of the switches that are on at the first sample.
 
     Returns:
@@ -243,10 +252,19 @@ def metastable_switches(model: Model, drive: Any, count: int, rng: np.random.Gen
     x = np.empty(drive.t.size)
     x[0] = n = round(x0 * count)
     for k in range(drive.t.size - 1):
-        stay = rng.binomial(n, 1.0 - mixed[k] * (1.0 - settled[k]))
-        n = stay + rng.binomial(count - n, mixed[k] * settled[k])
+        stay = _binomial(n, 1.0 - mixed[k] * (1.0 - settled[k]), rng)
+        n = stay + _binomial(count - n, mixed[k] * settled[k], rng)
         x[k + 1] = n
     x /= count
     return Trace(
         drive.t, drive.v, np.asarray(model.current(drive.v, x)), x, {"source": "simulation", "model": model.name}
     )
+
+
+def _binomial(count: int, p: float, rng: Generator) -> int:
+    if not is_torch(rng):
+        return int(rng.binomial(count, p))
+    import torch
+
+    number, chance = (torch.tensor(float(value), dtype=torch.float64, device=rng.device) for value in (count, p))
+    return int(torch.binomial(number, chance, generator=rng))
