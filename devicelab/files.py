@@ -12,20 +12,35 @@ from pathlib import Path
 from .errors import FileFormatError
 
 
-@contextmanager
-def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, synced to disk, if the block succeeds.
+def check_target(path: str | Path, *, force: bool = False) -> Path:
+    """The path of a file that may be written; long work asks before it begins.
 
     Raises:
-        FileFormatError: If `path` exists and `force` is not set, or its folder does not exist.
+        FileFormatError: If `path` exists and `force` is not set, is a folder, or its folder does not exist or is
+            read-only.
     """
     target = Path(path)
+    if target.is_dir():
+        raise FileFormatError("a folder stands where the file should go", got=str(target), hint="give another name")
     if target.exists() and not force:
         raise FileFormatError(
             "file exists already", got=str(target), hint="give another name, or --force to replace it"
         )
     if not target.parent.is_dir():
         raise FileFormatError("folder does not exist", got=str(target.parent), hint="create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise FileFormatError("folder is read-only", got=str(target.parent), hint="give another folder")
+    return target
+
+
+@contextmanager
+def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced to disk, if the block succeeds.
+
+    Raises:
+        FileFormatError: As `check_target`.
+    """
+    target = check_target(path, force=force)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)
     temporary = Path(name)

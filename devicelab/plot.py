@@ -1,4 +1,7 @@
-"""Figures. Every function draws on the axes it is given, or on new ones, and returns them; none calls ``show``."""
+"""Figures of models, fits, tables and arrays; those of measured sets are in `plots`.
+
+Every function draws on the axes it is given, or on new ones, and returns them; none calls ``show``.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,19 @@ import numpy as np
 
 from .lut import Lut
 from .ops import Value, is_tensor
+from .plots.arrows import arrow
+from .plots.styles import ACCENT as ACCENT
+from .plots.styles import FITTED as FITTED
+from .plots.styles import MEASURED as MEASURED
+from .plots.styles import new_axes
 from .trace import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MEASURED, FITTED, ACCENT = "#1f4e79", "#d95f02", "#7a7a7a"
+SIZE = (5.4, 4.0)
+"""Width and height of new axes [inch]."""
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
 
 
@@ -30,7 +39,7 @@ def hysteresis(
     arrows: bool = True,
 ) -> Axes:
     """Current against voltage, with arrows along the sweep; |I| on a logarithmic axis if `log`."""
-    ax = _axes(ax)
+    ax = new_axes(ax, SIZE)
     listed = [traces] if isinstance(traces, Trace) else list(traces)
     drawn = re.fullmatch(r"current \[(.?)A\]", ax.get_ylabel())  # a second call keeps the unit of the first
     if log:
@@ -103,10 +112,7 @@ def fit(measured: Trace, fitted: Trace, masked: Value = None) -> Figure:
 
 def lut(table: Lut, ax: Axes | None = None) -> Axes:
     """The current of a lookup table over voltage and state."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(5.4, 4.2), layout="constrained")[1]
+    ax = new_axes(ax, SIZE)
     conductance = np.divide(
         table.table, table.voltage, out=table.slope.copy(), where=np.broadcast_to(table.voltage != 0, table.table.shape)
     )
@@ -122,7 +128,7 @@ def lut(table: Lut, ax: Axes | None = None) -> Axes:
 
 def cell_voltages(v_cell: Value, applied: float, ax: Axes | None = None) -> Axes:
     """Voltage across every cell of an array, shape [m, n], as a share of the `applied` voltage [V]."""
-    ax = _axes(ax)
+    ax = new_axes(ax, SIZE)
     v = _array(v_cell)
     image = ax.imshow(100 * v / applied, cmap="magma", aspect="auto", origin="upper")
     ax.set_xlabel("bit line")
@@ -148,14 +154,6 @@ def accuracy(accuracies: Mapping[str, float], errors: Mapping[str, float]) -> Fi
     return figure
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(5.4, 4.0), layout="constrained")[1]
-
-
 def _array(value: Any) -> Any:
     return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
 
@@ -177,10 +175,5 @@ def _limit(ax: Axes, measured: Trace, log: bool, scale: float) -> None:
 
 
 def _arrows(ax: Axes, v: Any, y: Any, color: str) -> None:
-    n = len(v)
     for share in (0.12, 0.38, 0.62, 0.88):
-        k = int(share * (n - 2))
-        step = max(1, n // 100)
-        a, b = k, min(k + step, n - 1)
-        if np.isfinite(y[a]) and np.isfinite(y[b]) and (v[a], y[a]) != (v[b], y[b]):
-            ax.annotate("", (v[b], y[b]), (v[a], y[a]), arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.0})
+        arrow(ax, v, y, int(share * (len(v) - 2)), max(1, len(v) // 100), color)

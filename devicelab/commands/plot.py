@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ParameterError
-from ..files import replacing
+from ..errors import DevicelabError, FileFormatError, ParameterError, unknown_name
+from ..files import check_target, replacing
 from ..trace import Trace
 from . import choose, read_files, say
 
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 
     from ..characterise import Cycle
 
-KINDS = ("loops", "band", "cdf", "box", "endurance", "correlation", "mechanisms")
+CYCLES = ("loops", "band", "cdf", "box", "endurance", "correlation", "mechanisms")
+SERIES = {"pulses": "pulses", "wear": "endurance", "retention": "retention", "spectrum": "noise", "telegraph": "noise"}
+"""Kinds of figures of readings, and the kind of measurement that each is of."""
+KINDS = (*CYCLES, "wafer", *SERIES)
+PICTURES = (".png", ".pdf", ".svg")
 
 
 @click.command()
@@ -25,8 +31,11 @@ KINDS = ("loops", "band", "cdf", "box", "endurance", "correlation", "mechanisms"
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Picture: .png, .pdf or .svg.")
 @click.option("--log", is_flag=True, help="Without KIND: logarithmic |current| only; both scales by default.")
 @click.option("--trace", "index", multiple=True, type=int, help="Only this trace of the file (from 0); repeat.")
+@click.option("--cycles", metavar="1-10,20", help="Only these cycles, as the files number them.")
 @click.option("--profile", help="Instrument profile, by name or TOML file; detected unless given.")
-@click.option("--number", "numbers", multiple=True, help="For cdf, box, endurance: v_set.threshold, r_on, ...; repeat.")
+@click.option(
+    "--number", "numbers", multiple=True, help="For cdf, box, endurance, wafer: v_set.threshold, r_on, ...; repeat."
+)
 @click.option("--style", default="screen", show_default=True, help="screen, one or two: columns of a journal.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def command(
@@ -34,6 +43,7 @@ def command(
     out: Path,
     log: bool,
     index: tuple[int, ...],
+    cycles: str | None,
     profile: str | None,
     numbers: tuple[str, ...],
     style: str,
@@ -42,7 +52,8 @@ def command(
     """Plot instrument files: hysteresis loops, or with a KIND one of the figures of a paper.
 
     KIND is loops (coloured by cycle), band (median and quantiles over cycles), cdf, box, endurance, correlation or
-    mechanisms.
+    mechanisms of sweeps; pulses, wear, retention, spectrum or telegraph of readings; wafer, a number over the
+    positions of the devices.
 
     Example: devicelab plot data/oxide_cycles.csv --out loop.png
 
@@ -52,24 +63,66 @@ def command(
     names = files[1:] if kind else files
     if not names:
         raise ParameterError("no files to plot", got=kind, hint=f"devicelab plot {kind} FILES --out {out}")
+    _check(kind, names, out, style, force)
     import matplotlib as mpl
 
     mpl.use("Agg")
     from .. import plots
 
-    traces = choose(_read(names, profile) if kind else read_files(names, profile=profile), index)
     with plots.style(style) as size:
-        figure = _of_kind(kind, traces, numbers, size) if kind else _hysteresis(traces, log)
+        if kind == "wafer":
+            figure = _wafer(names, profile, numbers, size)
+        elif kind in SERIES:
+            figure = _of_series(kind, names, profile, size)
+        else:
+            traces = choose(_read(names, profile) if kind else read_files(names, profile=profile), index)
+            traces = _cycles(traces, cycles) if cycles is not None else traces
+            figure = _of_kind(kind, traces, numbers, size) if kind else _hysteresis(traces, log)
         with replacing(out, force=force) as temporary:
-            figure.savefig(temporary, format=out.suffix.lstrip(".") or "png", dpi=150 if style == "screen" else 300)
+            figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=150 if style == "screen" else 300)
     say(f"wrote {out}")
 
 
+def _check(kind: str, names: Sequence[str], out: Path, style: str, force: bool) -> None:
+    """Raise before anything is read where the picture could not be written."""
+    from ..plots.styles import STYLES
+
+    if style not in STYLES:
+        raise unknown_name("style", style, list(STYLES))
+    if out.suffix.lower() not in PICTURES:
+        raise ParameterError("unknown kind of picture", got=out.name, allowed=", ".join(PICTURES))
+    check_target(out, force=force)
+    if not kind and not Path(names[0]).exists() and Path(names[0]).suffix == "" and "*" not in names[0]:
+        raise unknown_name("kind of figure, and no file,", names[0], list(KINDS))
+
+
 def _read(names: tuple[str, ...], profile: str | None) -> list[Trace]:
-    """Traces of files, folders and globs."""
+    """Traces of files, folders and globs; a file that cannot be read is reported, and fatal if it is the only one."""
     from ..readers import find_files
 
-    return read_files(tuple(str(path) for path in find_files(names)), profile=profile)
+    traces: list[Trace] = []
+    files = find_files(names)
+    for k, path in enumerate(files):
+        try:
+            traces += read_files((str(path),), profile=profile)
+        except DevicelabError as problem:
+            if not traces and k == len(files) - 1:
+                raise
+            say(f"left out: {path.name}: {problem.what}")
+    return traces
+
+
+def _cycles(traces: list[Trace], text: str) -> list[Trace]:
+    """The traces whose cycle is in a list such as `1-10,20`; their places from 1 where they have no cycle."""
+    ranges = [re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part) for part in text.split(",")]
+    if not all(ranges):
+        raise ParameterError("cycles are not understood", got=repr(text), allowed="numbers and ranges: 1-10,20")
+    wanted = {k for part in ranges if part for k in range(int(part[1]), int(part[2] or part[1]) + 1)}
+    known = [int(trace.meta.get("cycle", k + 1)) for k, trace in enumerate(traces)]
+    kept = [trace for trace, cycle in zip(traces, known, strict=True) if cycle in wanted]
+    if not kept:
+        raise ParameterError("no such cycles", got=repr(text), allowed=f"{min(known)} to {max(known)}")
+    return kept
 
 
 def _hysteresis(traces: list[Trace], log: bool) -> Figure:
@@ -89,6 +142,7 @@ USUAL = {
     "box": ("v_set.max_slope", "v_set.threshold", "v_set.max_current", "v_set.charge_flux"),
     "endurance": ("r_on", "r_off"),
     "correlation": ("v_set.threshold", "v_reset.max_current", "r_on", "r_off", "area", "power_set", "energy_reset"),
+    "wafer": ("r_on", "resistance"),
 }
 
 
@@ -98,7 +152,8 @@ def _of_kind(kind: str, traces: list[Trace], numbers: tuple[str, ...], size: tup
     from .. import plots
     from ..characterise import study
 
-    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    tall = {"mechanisms": 1.35, "correlation": 1.15}.get(kind, 1.0)
+    figure, ax = plt.subplots(figsize=(size[0], tall * size[1]), layout="constrained")
     if kind in ("loops", "band"):
         (plots.loops if kind == "loops" else plots.band)(traces, ax)
         return figure
@@ -131,3 +186,72 @@ def _of_kind(kind: str, traces: list[Trace], numbers: tuple[str, ...], size: tup
 
 def _seen(cycle: Cycle, name: str) -> float:
     return float("nan") if name not in cycle or cycle[name].censored else cycle[name].value
+
+
+def _of_series(kind: str, names: tuple[str, ...], profile: str | None, size: tuple[float, float]) -> Figure:
+    """A figure of readings: of both ramps of pulses, or of the first measurement of its kind."""
+    import matplotlib.pyplot as plt
+
+    from .. import plots
+    from ..characterise import series_of
+    from ..characterise.findings import findings
+    from ..readers import find_files, read_tables
+
+    options: Any = {} if profile is None else {"profile": profile}
+    tables = [table for path in find_files(names) for table in read_tables(path, **options)]
+    series = series_of(tables, SERIES[kind])
+    (found,) = findings(series[:2] if kind == "pulses" else series[:1])
+    if len(series) > 2 - (kind != "pulses"):
+        say(f"drawn: the first of {len(series)}, {series[0].name}")
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    drawn: Any = found.items if kind == "pulses" else found.items[0]
+    getattr(plots, kind)(drawn, ax)
+    return figure
+
+
+def _wafer(names: tuple[str, ...], profile: str | None, numbers: tuple[str, ...], size: tuple[float, float]) -> Figure:
+    """A map of one number: of a column of tables with positions, or of cycles of devices with positions."""
+    import matplotlib.pyplot as plt
+
+    from .. import plots
+    from ..characterise import study
+    from ..readers import read_dataset
+
+    options: Any = {} if profile is None else {"profile": profile}
+    data = read_dataset(names, **options)
+    for failure in data.failures:
+        say(f"left out: {Path(failure.path).name}: {failure.reason.splitlines()[0]}")
+    if not data.traces and not data.tables:
+        raise FileFormatError("no file could be read", got=f"{len(data.failures)} failures", allowed="one that is read")
+    if data.traces:
+        places = plots.positions_of([trace.meta for trace in data.traces])
+        named = [t.with_meta(device=f"({x:g}, {y:g})") for t, (x, y) in zip(data.traces, places, strict=True)]
+        found = study(named)
+        name = _one("wafer", numbers, found.names())
+        rows = [cycle for cycle in found.cycles if not cycle.forming]
+        places = plots.positions_of([cycle.meta for cycle in rows])
+        values = [_seen(cycle, name) for cycle in rows]
+        unit = next(cycle[name].unit for cycle in rows if name in cycle)
+    else:
+        table = data.tables[0]
+        name = _one("wafer", numbers, [key for key in table if table.units[key] or key in numbers])
+        unit, values = table.units[name], list(table[name])
+        plain = [key for key in table if table[key].dtype.kind != "U"]
+        places = plots.positions_of(
+            [{**table.meta, **{key: table[key][k].item() for key in plain}} for k in range(len(table))]
+        )
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    plots.wafer(places, values, ax, label=f"{name.replace('_', ' ')} [{unit}]")
+    return figure
+
+
+def _one(kind: str, numbers: tuple[str, ...], known: Sequence[str]) -> str:
+    """The number to draw: the one asked for, a usual one, or the only one."""
+    if len(numbers) > 1:
+        raise ParameterError(f"{kind} draws one number", got=", ".join(numbers), allowed="--number once")
+    if numbers and numbers[0] not in known:
+        raise unknown_name("number", numbers[0], list(known))
+    usual = [name for name in (*numbers, *USUAL[kind]) if name in known] or list(known)[:1]
+    if not usual:
+        raise ParameterError(f"no numbers for {kind}", got="none", allowed="cycles, or a column with a unit")
+    return usual[0]

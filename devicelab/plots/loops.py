@@ -11,13 +11,15 @@ from ..characterise.sweeps import excursions
 from ..characterise.variability import curve_band
 from ..errors import ParameterError
 from ..trace import Trace
-from .styles import new_axes
+from .arrows import arrow
+from .styles import FITTED, MEASURED, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = "viridis"
-BAND = "#d95f02"
+MOST_LOOKED_AT = 200
+"""Traces among which the ones with arrows are looked for."""
 
 
 def loops(traces: Sequence[Trace], ax: Axes | None = None, *, arrows: bool = True, bar: bool = True) -> Axes:
@@ -36,8 +38,7 @@ def loops(traces: Sequence[Trace], ax: Axes | None = None, *, arrows: bool = Tru
         ax.plot(trace.v, shown, color=colours(norm(number)), lw=0.7, alpha=0.9 if len(traces) < 10 else 0.5)
     _log_axes(ax, traces)
     if arrows:
-        for part in {part.sign: part for trace in traces[:2] for part in excursions(trace)}.values():
-            _arrow(ax, traces[0] if _has(traces[0], part.sign) else traces[1], part.sign)
+        _arrows(ax, traces)
     if bar and len(traces) > 1:
         scale = mpl.cm.ScalarMappable(norm, colours)
         ax.figure.colorbar(scale, ax=ax, label="cycle", pad=0.02)
@@ -50,7 +51,7 @@ def band(traces: Sequence[Trace], ax: Axes | None = None) -> Axes:
     found = curve_band(traces)
     for k, name in enumerate(found.branches):
         v, q = found.v[k], found.quantiles[k]
-        colour = "#1f4e79" if name.endswith("out") else BAND
+        colour = MEASURED if name.endswith("out") else FITTED
         ax.fill_between(v, q[0], q[4], color=colour, alpha=0.15, lw=0)
         ax.fill_between(v, q[1], q[3], color=colour, alpha=0.35, lw=0)
         label = name.split()[1] if name.split()[1] not in ax.get_legend_handles_labels()[1] else None
@@ -64,8 +65,9 @@ def band(traces: Sequence[Trace], ax: Axes | None = None) -> Axes:
 
 
 def _numbers(traces: Sequence[Trace]) -> list[int]:
+    """The cycle of each trace; its place in the list where the metadata do not tell them apart."""
     given = [trace.meta.get("cycle") for trace in traces]
-    if all(isinstance(number, int) for number in given) and len(set(given)) == len(given):
+    if all(isinstance(number, int) for number in given) and len(set(given)) > 1:
         return [int(number) for number in given if number is not None]
     return list(range(1, len(traces) + 1))
 
@@ -81,23 +83,29 @@ def _log_axes(ax: Axes, traces: Sequence[Trace]) -> None:
     ax.axvline(0, color="0.85", lw=0.6, zorder=0)
 
 
-def _has(trace: Trace, sign: int) -> bool:
-    return any(part.sign == sign for part in excursions(trace))
+def _arrows(ax: Axes, traces: Sequence[Trace]) -> None:
+    """Arrows on both branches of the farthest excursion to either side; of equals the middle one."""
+    found: dict[int, list[tuple[float, Trace, Any]]] = {}
+    for trace in traces[:: max(1, len(traces) // MOST_LOOKED_AT)]:
+        for part in excursions(trace):
+            reach = float(np.abs(np.asarray(trace.v[part.rise])).max(initial=0.0))
+            found.setdefault(part.sign, []).append((reach, trace, part))
+    for parts in found.values():
+        far = [part for part in parts if part[0] > 0.9 * max(reach for reach, *_ in parts)]
+        reach, trace, part = far[len(far) // 2]
+        v, i = np.abs(np.asarray(trace.v)), np.abs(np.asarray(trace.i))
+        share = _widest(v, i, part, reach)
+        for branch in (part.rise, part.back):
+            near = int(np.argmin(np.abs(v[branch] - share * reach)))
+            arrow(ax, np.asarray(trace.v[branch]), i[branch], near, max(2, v[branch].size // 14))
 
 
-def _arrow(ax: Axes, trace: Trace, sign: int) -> None:
-    """An arrow on each branch of one excursion."""
-    part: Any = next(part for part in excursions(trace) if part.sign == sign)
+def _widest(v: Any, i: Any, part: Any, reach: float) -> float:
+    """The share of the peak voltage at which the two branches lie farthest apart."""
+    shares = np.linspace(0.25, 0.8, 23)
+    tiny = max(1e-3 * float(i.max()), 1e-300)
+    logs = []
     for branch in (part.rise, part.back):
-        v, i = np.asarray(trace.v[branch]), np.abs(np.asarray(trace.i[branch]))
-        if v.size < 12:
-            continue
-        k, step = v.size // 2, max(2, v.size // 12)
-        if i[k - step] > 0 and i[k + step] > 0:
-            ax.annotate(
-                "",
-                (v[k + step], i[k + step]),
-                (v[k - step], i[k - step]),
-                arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1.0},
-                zorder=5,
-            )
+        order = np.argsort(v[branch], kind="stable")
+        logs.append(np.interp(shares * reach, v[branch][order], np.log10(np.maximum(i[branch][order], tiny))))
+    return float(shares[int(np.argmax(np.abs(logs[0] - logs[1])))])

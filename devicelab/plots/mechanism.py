@@ -34,14 +34,21 @@ def mechanism(traces: Sequence[Trace], ax: Axes | None = None, *, laws: int = 3)
     samples = branches(traces)
     for k, (name, fits) in enumerate(found.items()):
         v, i = (np.abs(column) for column in samples[name])
-        ax.plot(v, i, "os"[k % 2], ms=2.5, color=("#1f4e79", "#666666")[k % 2], label=name)
+        ax.plot(
+            v, i, "os^v"[k % 4], ms=2.5, color=("#1f4e79", "#666666", "#6baed6", "#bbbbbb")[k % 4], label=_short(name)
+        )
         grid = np.geomspace(v.min(), v.max(), 100)
         for fit, colour in zip(fits[:laws], _COLOURS, strict=False):
-            ax.plot(grid, current(fit, grid), color=colour, lw=1, ls=("-", "--")[k % 2],
-                    label=f"{fit.name.replace('_', ' ')}, dAICc {fit.delta:.1f}")  # fmt: skip
+            ax.plot(grid, current(fit, grid), color=colour, lw=1, ls=("-", "--", "-.", ":")[k % 4],
+                    label=f"{fit.name.replace('_', ' ')}, ΔAICc {fit.delta:.1f}")  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("|voltage| [V]")
     ax.set_ylabel("|current| [A]")
-    ax.legend(frameon=False, fontsize="small")
+    ax.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=min(2, len(found)))
     return ax
+
+
+def _short(name: str) -> str:
+    """The name of a branch, such as `low resistance, negative voltage, way back`, without what goes without saying."""
+    return name.replace(" resistance", "").replace("negative voltage", "V < 0").replace("positive voltage", "V > 0")

@@ -1,8 +1,8 @@
-"""Statistics over cycles and devices: distribution papers, boxes, trends, correlations, wafer maps."""
+"""Statistics over cycles and devices: distribution papers, boxes, trends, correlations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PAPERS = ("normal", "lognormal", "weibull")
 _TICKS = np.array([0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
+MOST_WRITTEN = 10
+"""Numbers a side up to which a correlation map says its values."""
 _COLOURS = ("#1f4e79", "#d95f02", "#1b9e77", "#7570b3", "#666666")
 
 
@@ -92,15 +94,24 @@ def _line(ax: Axes, x: NDArray[np.float64], fit: DistributionFit, paper: str, co
 def box(samples: Mapping[str, Any], ax: Axes | None = None, *, label: str = "value", log: bool = False) -> Axes:
     """Box of the quartiles with every number beside it, whiskers to 1.5 quartile ranges."""
     ax = new_axes(ax)
+    shared = {name.partition(".")[0] for name in samples}
+    short = [name.partition(".")[2] if len(shared) == 1 and "." in name else name for name in samples]
     columns = [np.asarray(numbers, dtype=float) for numbers in samples.values()]
-    ax.boxplot(columns, tick_labels=list(samples), showfliers=False, medianprops={"color": "#d95f02"}, widths=0.5)
+    ax.boxplot(
+        columns,
+        tick_labels=[name.replace("_", " ") for name in short],
+        showfliers=False,
+        medianprops={"color": "#d95f02"},
+        widths=0.5,
+    )
     rng = np.random.default_rng(0)
     for k, column in enumerate(columns):
         ax.plot(k + 1 + rng.uniform(-0.12, 0.12, column.size), column, ".", ms=3, color="#1f4e79", alpha=0.6)
     if log:
         ax.set_yscale("log")
     ax.set_ylabel(label)
-    ax.tick_params(axis="x", rotation=20 if len(columns) > 3 else 0)
+    if len(columns) > 3:
+        ax.set_xticks(ax.get_xticks(), [label.get_text() for label in ax.get_xticklabels()], rotation=25, ha="right")
     return ax
 
 
@@ -134,19 +145,20 @@ def correlation(columns: Mapping[str, Any], ax: Axes | None = None) -> Axes:
             if both.sum() >= MIN_SAMPLES and np.ptp(x[both]) > 0 and np.ptp(y[both]) > 0:
                 table[a, b] = float(spearmanr(x[both], y[both]).statistic)
     image = ax.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r")
-    ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    if len(names) <= MOST_WRITTEN:
+        for (row, column), value in np.ndenumerate(table):
+            if row != column and np.isfinite(value):
+                shade = "white" if abs(value) > 0.6 else "black"
+                ax.text(
+                    column,
+                    row,
+                    f"{value:.1f}".replace("-", "\u2212"),
+                    ha="center",
+                    va="center",
+                    color=shade,
+                    size="x-small",
+                )
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
     ax.figure.colorbar(image, ax=ax, label="Spearman correlation")
-    return ax
-
-
-def wafer(positions: Sequence[tuple[float, float]], values: Any, ax: Axes | None = None, *, label: str = "") -> Axes:
-    """A number at the position (column, row) of each device."""
-    ax = new_axes(ax)
-    x, y = np.asarray(positions, dtype=float).T
-    marks = ax.scatter(x, y, c=np.asarray(values, dtype=float), marker="s", s=120, cmap="viridis")
-    ax.set_xlabel("column")
-    ax.set_ylabel("row")
-    ax.set_aspect("equal")
-    ax.figure.colorbar(marks, ax=ax, label=label)
     return ax

@@ -11,6 +11,8 @@ from ..errors import unknown_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MEASURED, FITTED, ACCENT = "#1f4e79", "#d95f02", "#7a7a7a"
+
 STYLES: dict[str, tuple[float, float]] = {"screen": (6.0, 10.0), "one": (3.4, 7.0), "two": (7.0, 8.0)}
 """Width [inch] and size of the type [pt]: on screen, one column (86 mm), two columns (178 mm)."""
 
@@ -45,10 +47,10 @@ def style(name: str = "screen") -> Iterator[tuple[float, float]]:
         yield width, width * (0.75 if name != "two" else 0.45)
 
 
-def new_axes(ax: Axes | None) -> Axes:
-    """The axes given, or new ones."""
+def new_axes(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
+    """The axes given, or new ones, of a size [inch] or that of the style."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(layout="constrained")[1]
+    return plt.subplots(figsize=size, layout="constrained")[1]
