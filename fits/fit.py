@@ -27,7 +27,11 @@ ROUGH = 60
 """Evaluations of a first descent: enough for the ones that will win; the others would creep on."""
 
 SHORT = 12
-"""Evaluations of a descent that only takes an assisted start to the exact problem."""
+"""Evaluations of a descent that only ranks, or takes an assisted start to the exact problem."""
+
+SHORTLIST = 4
+"""Short descents for each of the `starts` where simulations take steps: the screens of these models, whose rates change
+by decades with every shape parameter, rank worse."""
 
 UNCLEAR = 0.02
 """Mean relative difference of the branches of a loop below which it does not tell the sign of SET."""
@@ -149,9 +153,11 @@ def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callab
     """The best descent from the best points of a screen, as `Problem.descend` returns it."""
     say(f"screening {screen} starting points for {len(problem.space.axes)} parameters")
     easy = problem if problem.exact else problem.assisted(estimate_noise(problem.traces))
-    candidates = easy.screen(screen, seed)[:starts]
-    coarse = easy.thinned()
-    rough = _ranked(coarse, candidates)
+    candidates, coarse = easy.screen(screen, seed), easy.thinned()
+    if problem.stepped:  # their shape parameters have their scale from the template, so it is a good guess itself
+        first = [problem.space.middle, *candidates[: SHORTLIST * starts]]
+        candidates = _ranked(coarse, first, most=SHORT)
+    rough = _ranked(coarse, candidates[:starts])
     if not problem.exact:
         rough = _ranked(problem.thinned(), rough[:POLISHED], most=SHORT)
     if problem.stepped:  # a hundred times the cost of an exact one; their rough descents rank them well enough

@@ -45,6 +45,10 @@ TOLERANCE = 1e-5
 SCREEN_TOLERANCE = 1e-4
 """The same in a screen."""
 
+BLUR = 30.0
+"""Standard deviations beyond which a residual of a screen of stepped models counts as its logarithm: their currents miss
+by decades, and the best basin is the one that is right on most samples, not the one least wrong on the rest."""
+
 SETTLE = 4
 """Descents that a creeping fit is given again: chi2 falls geometrically between them, so more have not helped."""
 
@@ -288,7 +292,8 @@ class Problem:
             if self.bench.periodic:  # the state that a period leaves is nearer to closure than a drawn one
                 for k, (x, _) in enumerate(thin.respond(part)):
                     part[:, self.space.index(f"x0_{k}")] = np.nan_to_num(x[..., -1], nan=0.5).clip(0.0, 1.0)
-            costs.append(np.square(thin.residual(part)).sum(-1))
+            square = np.square(thin.residual(part))
+            costs.append((np.log1p(square / BLUR**2) if thin.stepped else square).sum(-1))
         return [theta[k] for k in np.argsort(np.concatenate(costs))]
 
     def thinned(self) -> Problem:

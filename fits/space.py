@@ -382,8 +382,9 @@ def _rate_axis(model: Model, entry: Parameter, extent: Extent, v_plus: float, v_
         return Coordinate(entry.name, entry.unit, True, scale - 1.0, scale + 2.0, scale - 4.0, scale + 6.0, entry.role)
     scale = -np.log10(extent.time)
     reference, state = _rate_reference(model, entry, v_plus, v_minus)
+    top = 5.0 if isinstance(model, SeparableModel) else 7.0  # a device that heats itself runs away
     return Coordinate(
-        entry.name, entry.unit, True, scale - 0.5, scale + 5.0, scale - 4.0, scale + 12.0, entry.role,
+        entry.name, entry.unit, True, scale - 0.5, scale + top, scale - 4.0, scale + 12.0, entry.role,
         reference=reference, state=state,
     )  # fmt: skip
 
@@ -400,7 +401,7 @@ def _rate_reference(model: Model, entry: Parameter, v_plus: float, v_minus: floa
         unit = model.bind(**alone, **thresholds)
         return (v_plus if abs(float(unit._speed(1.0, model.ops()))) > 0 else -v_minus), 0.5
     device = model.bind(**alone)
-    points = [(v, x) for x in (0.5, 0.7, 0.3, 0.9, 0.1) for v in (v_plus, -v_minus) if v]
+    points = [(v, x) for x in (0.1, 0.3, 0.5, 0.7, 0.9) for v in (v_plus, -v_minus) if v]
     speeds = []
     with np.errstate(all="ignore"):
         for v, x in points:
