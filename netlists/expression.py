@@ -251,13 +251,16 @@ class SpiceOps(Composed):
         return Expression(f"V({self._named[u.text]})")
 
     def fixed_point(self, function: Callable[[Scalar], Scalar], start: Scalar, low: Scalar, high: Scalar) -> Expression:
-        """A node whose voltage y is function(y); ngspice follows the solution from the one at time 0."""
+        """A node whose voltage y is function(y); ngspice follows the solution from the one at time 0.
+
+        The bracket is not used: to cut the function off there would let Newton's method jump to and fro.
+        """
         for node, text in self._solved.items():
             if self._text_at(function, node) == text:
                 return Expression(f"V({node})")
         node = self._node("y", len(self._solved))
-        right = self.minimum(self.maximum(function(Expression(f"V({node})")), low), high)
-        self._solved[node] = plain(function(Expression(f"V({node})")))
+        right = function(Expression(f"V({node})"))
+        self._solved[node] = plain(right)
         self._source(node, right)
         return Expression(f"V({node})")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import unknown_name
 from .base import Model, SeparableModel
 from .data_driven import DataDriven, DataDriven2021
+from .jart_vcm import JARTVCM
 from .linear_ion_drift import LinearIonDrift
 from .mms import MMS
 from .nonlinear_ion_drift import NonlinearIonDrift
@@ -32,6 +33,7 @@ MODELS: dict[str, type[Model]] = {
         DataDriven2021,
         MMS,
         SimmonsTunnelBarrier,
+        JARTVCM,
     )
 }
 """Every model by its name on the command line and in files."""
@@ -49,6 +51,7 @@ def model_class(name: str) -> type[Model]:
 
 
 __all__ = [
+    "JARTVCM",
     "MMS",
     "MODELS",
     "PKU",

@@ -19,16 +19,21 @@ CEILING = 100.0
 class PKU(Model):
     """The gap g of a filament of constant width w in a layer of thickness l0; g = l0 - (l0 - g_min) x.
 
-    v > 0 (SET):   dg/dt = -a f exp(-(ea - alpha v / g) / kT)
-    v < 0 (RESET): dg/dt = min{ a f exp(-(ei + r v) / kT), a f exp(-eh / kT) sinh(-alpha_h v / (g kT)) }
-    i = j0 (pi / 4) [w^2 exp(-g / x_t) + (w_cf^2 - w^2) exp(-l0 / x_t)] sinh(v / v_t);  T = t_ini + r_th |v i|
+    v > 0 (SET):   dg/dt = -a f exp(-(ea - alpha v_g / g) / kT)
+    v < 0 (RESET): dg/dt = min{ a f exp(-(ei + r v_g) / kT), a f exp(-eh / kT) sinh(-alpha_h v_g / (g kT)) }
+    i = i_1 + j0 (pi / 4) w^2 exp(-g / x_t) sinh(v_g / v_t),  v_g = v - (i - i_1) rho (l0 - g) / (pi w^2 / 4)
+    i_1 = j0 (pi / 4) (w_cf^2 - w^2) exp(-l0 / x_t) sinh(v / v_t),  T = t_ini + r_th |v i|
 
-    x = 1 is the low resistance, v > 0 SETs; kT is in volts, energies are in eV, speeds end at 100 m/s. Two things are
-    simpler than in the source: the filament keeps its width (there it grows once the gap is closed), and its own
-    resistance rho (l0 - g) / (pi w^2 / 4), 300 ohm at most, is left to `series_resistance`.
+    x = 1 is the low resistance, v > 0 SETs; kT is in volts, energies are in eV, speeds end at 100 m/s. The voltage v_g
+    of the gap is solved for; what the filament takes of v does not depend on w.
+
+    In the source a filament whose gap has closed grows in width as long as v > 0, dw/dt = (w_eff + w_eff^2 / (2 w)) f
+    exp(-(ea - alpha v / l0) / kT), up to w_cf, and carries an ohmic current; RESET opens the gap again and leaves w.
+    So w never shrinks, and a device has two states, of which this class holds one: it is the source's law for the
+    first SET (w = w0) until the gap closes, and for all cycles once w = w_cf. The growth between is not covered.
 
     Source: Huang, Kang et al., after the model RRAM v2.0 beta of Li, Jiang, Guan, Yu, Huang and Gao,
-    doi:10.4231/D37H1DN48.
+    doi:10.4231/D37H1DN48, and doi:10.1109/LED.2013.2293354.
     """
 
     name: ClassVar[str] = "pku"
@@ -49,29 +54,41 @@ class PKU(Model):
     w: Value = parameter("m", "width of the filament", role="shape", low=1e-10, high=1e-6)
     w_cf: Value = parameter("m", "width of the switching layer", role="shape", low=1e-10, high=1e-6, fit=False)
     j0: Value = parameter("A/m^2", "hopping current density", role="current", low=1.0, high=1e30)
+    rho: Value = parameter("ohm m", "resistivity of the filament", role="shape", low=0.0, high=1.0)
     r_th: Value = parameter("K/W", "thermal resistance", role="shape", low=0.0, high=1e12)
     t_ini: Value = parameter("K", "ambient temperature", role="shape", default=300.0, low=1.0, high=2e3, fit=False)
 
     def _check(self) -> None:
         check_order("PKU", "g_min", self.g_min, "l0", self.l0, "m")
-        check_order("PKU", "w", self.w, "w_cf", self.w_cf, "m")
+        check_order("PKU", "w", self.w, "w_cf", self.w_cf * (1.0 + 1e-9), "m")  # they may be equal
 
     def _gap(self, x: Value) -> Value:
         return self.l0 - (self.l0 - self.g_min) * x
 
     def _current(self, v: Value, x: Value, ops: Ops) -> Value:
-        core = self.w * self.w
-        rest = (self.w_cf * self.w_cf - core) * ops.exp(-self.l0 / self.x_t)
-        area = (math.pi / 4.0) * (core * ops.exp(-self._gap(x) / self.x_t) + rest)
-        return self.j0 * area * ops.sinh(v / self.v_t)
+        core, rest = self.w * self.w, self.w_cf * self.w_cf - self.w * self.w
+        through = core * ops.exp(-self._gap(x) / self.x_t) * ops.sinh(self._gap_voltage(v, x, ops) / self.v_t)
+        beside = rest * ops.exp(-self.l0 / self.x_t) * ops.sinh(v / self.v_t)
+        return self.j0 * (math.pi / 4.0) * (through + beside)
+
+    def _gap_voltage(self, v: Value, x: Value, ops: Ops) -> Value:
+        """The v_g [V] with v_g + drop sinh(v_g / v_t) = v."""
+        gap, b = self._gap(x), ops.abs(v) / self.v_t
+        drop = self.rho * self.j0 / self.v_t * (self.l0 - gap) * ops.exp(-gap / self.x_t)
+        t = b / (drop + 1e-30)
+        above = ops.minimum(b, ops.log(t + ops.sqrt(1.0 + t * t)))  # each part alone would take all of v
+        sinh = ops.sinh(above)
+        start = above - (above + drop * sinh - b) / (1.0 + drop * ops.sqrt(1.0 + sinh * sinh))
+        y = ops.fixed_point(lambda y: b - drop * ops.sinh(y), start, 0.0, above)
+        return ops.select(v, 1.0, -1.0) * self.v_t * y
 
     def _rate(self, v: Value, x: Value, ops: Ops) -> Value:
-        gap = self._gap(x)
+        gap, over_gap = self._gap(x), self._gap_voltage(v, x, ops)
         kt = K_OVER_Q * (self.t_ini + self.r_th * ops.abs(v * self._current(v, x, ops)))
         attempt = self.a * self.f
         top = ops.log(CEILING / attempt)
-        set_ = attempt * ops.exp(ops.minimum((self.alpha * ops.relu(v) / gap - self.ea) / kt, top))
-        back = ops.relu(-v)
+        set_ = attempt * ops.exp(ops.minimum((self.alpha * ops.relu(over_gap) / gap - self.ea) / kt, top))
+        back = ops.relu(-over_gap)
         injected = attempt * ops.exp(ops.minimum((self.r * back - self.ei) / kt, top))
         field = self.alpha_h * back / (gap * kt)
         hopped = attempt * 0.5 * (1.0 - ops.exp(-2.0 * field)) * ops.exp(ops.minimum(field - self.eh / kt, top))

@@ -65,7 +65,7 @@ def test_named_values_and_solved_equations_become_nodes_once() -> None:
     assert str(ops.fixed_point(law, 0.0, -1.0, 1.0)) == str(ops.fixed_point(law, 0.5, -1.0, 1.0)) == "V(c_y0)"
     assert str(ops.fixed_point(lambda y: 2.0 - y, 0.0, -1.0, 1.0)) == "V(c_y1)"
     assert [line.split()[0] for line in ops.elements] == ["Bc_l0", "Bc_l1", "Bc_y0", "Bc_y1"]
-    assert ops.elements[2] == "Bc_y0 c_y0 0 V=min(max(1.0 - V(c_l1), -1.0), 1.0)"
+    assert ops.elements[2] == "Bc_y0 c_y0 0 V=1.0 - V(c_l1)"
 
 
 def test_a_bare_power_is_refused_because_ngspice_takes_the_absolute_base() -> None:
