@@ -122,6 +122,25 @@ def moved_by_a_percent(value: float) -> float:
     return value * 1.01 if value != 0 else 0.01
 
 
+ODD = {
+    "linear_ion_drift",
+    "team",
+    "vteam",
+    "stanford",
+    "pku",
+    "mms",
+    "simmons",
+}
+"""Models whose current has no preferred sign; in the others a parameter or a branch belongs to each sign."""
+
+
+@pytest.mark.parametrize("case", [c for c in SETS if c.model.name in ODD], ids=lambda case: case.name)
+def test_current_is_odd_in_the_voltage_where_the_model_says_so(case: Case) -> None:
+    v, x = grid(case)
+    here, there = np.asarray(case.model.current(v, x)), np.asarray(case.model.current(-v, x))
+    np.testing.assert_allclose(there, -here, rtol=ROUNDING)
+
+
 @every_set
 def test_slope_of_the_current_is_its_derivative(case: Case) -> None:
     """Newton's method on arrays and in ngspice rests on it."""

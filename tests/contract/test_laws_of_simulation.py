@@ -263,6 +263,32 @@ def test_at_high_frequency_the_loop_closes_to_a_line(case: Case) -> None:
     assert np.abs(up - down).max() < 1e-3 * np.abs(trace.i).max()
 
 
+@every_set
+def test_lobe_area_falls_with_the_frequency_beyond_its_peak(case: Case) -> None:
+    """As 1 / f, in a cycle that moves the state little; at low frequencies it may rise or fall."""
+
+    def area(frequency: float) -> float:
+        trace = run(case, sine(case.amplitude, frequency, periods=1.0, points=400), x0=0.5)
+        halves = slice(0, 201), slice(200, 401)  # samples mirror each other: no lobe where the state stands still
+        return max(abs(float(np.trapezoid(trace.i[half], trace.v[half]))) for half in halves)
+
+    quick = case.frequency * 10.0 ** np.arange(0.0, 16.0)
+    moved = [np.ptp(run(case, sine(case.amplitude, f, points=400), x0=0.5).x) for f in quick]
+    first = next(f for f, travel in zip(quick, moved, strict=True) if travel < 1e-3)
+    one, two = area(first), area(10.0 * first)
+    assert one / two == pytest.approx(10.0, rel=0.05)
+
+
+@pytest.mark.parametrize("case", STEPPING, ids=names(STEPPING))
+def test_steps_converge_with_their_tolerance(case: Case) -> None:
+    """A method of third order whose steps aim for a given error; over a trace two thirds of its decades are left."""
+    drive = gentle(case)
+    exact = simulate(case.model, drive, x0=0.4, tolerance=1e-12).x
+    errors = [np.abs(simulate(case.model, drive, x0=0.4, tolerance=t).x - exact).max() for t in (1e-5, 1e-7, 1e-9)]
+    assert errors[2] < 1e-7
+    assert errors[2] < max(errors[0] / 50, 1e-10)  # 1e4^(2/3) is 460
+
+
 def test_models_are_values() -> None:
     model = SETS[0].model
     assert dataclasses.is_dataclass(model)
