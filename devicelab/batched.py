@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from ._kernels import B1, B2, C2, E2, GAMMA
 from .circuit import Circuit
-from .errors import ConvergenceError
-from .implicit import margin
+from .implicit import StepError, margin
 from .models.base import Model
 from .ops import Value, is_tensor
 
@@ -72,15 +71,27 @@ def trajectory(
     for n in range(t.size - 1):
         x = stepper.segment(x, drive[..., n : n + 1], drive[..., n + 1 : n + 2], float(t[n + 1] - t[n]))
         if not bool(torch.isfinite(x).all()):
-            raise ConvergenceError(
-                f"simulation of {model.name} stopped: the rate is not a number",
-                got=f"t = {t[n]:.6g} s (sample {n} of {t.size})",
-                hint="a parameter or the drive is far outside the model's range",
-            )
+            raise _failure(model, t[: n + 1], states, x)
         states.append(x)
         voltages.append(stepper.voltage(drive[..., n + 1 : n + 2].expand(shape), x))
     stepper.warn()
     return torch.cat(states, -1), torch.cat(voltages, -1)
+
+
+def _failure(model: Model, t: NDArray[np.float64], states: list[Any], x: Any) -> StepError:
+    """The error that carries what was good of the first device that failed."""
+    import torch
+
+    row = int((~torch.isfinite(x.reshape(-1))).nonzero()[0])
+    good = torch.cat(states, -1).detach().cpu().numpy().reshape(-1, t.size)[row]
+    error = StepError(
+        f"simulation of {model.name} stopped: the rate is not a number",
+        got=f"device {row}, t = {t[-1]:.6g} s (sample {t.size - 1}), x = {good[-1]:.6g}",
+        hint="a parameter or the drive is far outside the model's range; the states until then are in the error's "
+        ".t and .x",
+    )
+    error.t, error.x, error.device = t, good, row
+    return error
 
 
 class _Stepper:
@@ -157,6 +168,7 @@ class _Stepper:
             z = self._solve(source, base.detach(), w, guess.detach())
             side = torch.where(z < 0.5, self._probe, -self._probe)
             residual = z - base - w * self._rate(source, z)
+            z = torch.where(residual.isnan(), residual, z)  # a search ends somewhere even if the rate is no number
             slope = 1.0 - w * (self._rate(source, z + side) - self._rate(source, z)) / side
             held = ((z <= self.low) & (residual > 1e-12)) | ((z >= self.high) & (residual < -1e-12))
         if not torch.is_grad_enabled():

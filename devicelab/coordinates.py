@@ -136,9 +136,9 @@ def _kinked(kink: Value, like: Value) -> tuple[Value, Value, Value]:
     kink = _clip(np.asarray(kink) if like is None else kink, 1e-12, 1.0 - 1e-12)
     u = _sorted(_as(u, like) + 0.0 * kink, ops.log(kink / (1.0 - kink)))
     step = u[..., 1:] - u[..., :-1]
-    inner_u = u[..., :-1, None] + step[..., None] * c
-    inner = 1.0 / (1.0 + ops.exp(-inner_u))
-    return 1.0 / (1.0 + ops.exp(-u)), inner, step[..., None] * w * inner / (1.0 + ops.exp(inner_u))
+    decay = ops.exp(-u[..., :-1, None] - step[..., None] * c)
+    inner = 1.0 / (1.0 + decay)
+    return 1.0 / (1.0 + ops.exp(-u)), inner, step[..., None] * w * inner * inner * decay
 
 
 def _sorted(a: Value, more: Value) -> Value:

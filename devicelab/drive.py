@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +36,9 @@ class Drive:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "t", np.asarray(self.t, dtype=float))
-        object.__setattr__(self, "v", np.asarray(self.v, dtype=float))
-        check_time(self.t)
-        if self.v.ndim not in (1, 2) or self.v.shape[-1] != self.t.size:
-            raise ShapeError(
-                "drive voltage and time do not fit",
-                got=f"t {self.t.shape}, v {self.v.shape}",
-                allowed="v of shape [t] or [b, t]",
-            )
-        if not np.isfinite(self.v).all():
-            raise TraceError("drive voltage is not finite", got=f"{int((~np.isfinite(self.v)).sum())} bad values")
+        t, v = _checked(self.t, self.v, "voltage")
+        object.__setattr__(self, "t", t)
+        object.__setattr__(self, "v", v)
 
     @classmethod
     def from_trace(cls, trace: Trace) -> Drive:
@@ -70,14 +63,28 @@ class CurrentDrive:
     i: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        checked = Drive(self.t, self.i)
-        object.__setattr__(self, "t", checked.t)
-        object.__setattr__(self, "i", checked.v)
+        t, i = _checked(self.t, self.i, "current")
+        object.__setattr__(self, "t", t)
+        object.__setattr__(self, "i", i)
 
     @classmethod
     def from_drive(cls, drive: Drive, scale: float = 1.0) -> CurrentDrive:
         """The same waveform as a current: ``CurrentDrive.from_drive(sine(1e-3, 50.0))`` is 1 mA at 50 Hz."""
         return cls(drive.t, scale * drive.v)
+
+
+def _checked(t: Any, s: Any, what: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    t, s = np.asarray(t, dtype=float), np.asarray(s, dtype=float)
+    check_time(t)
+    if s.ndim not in (1, 2) or s.shape[-1] != t.size:
+        raise ShapeError(
+            f"drive {what} and time do not fit", got=f"t {t.shape}, {what} {s.shape}", allowed="shape [t] or [b, t]"
+        )
+    bad = np.argwhere(~np.isfinite(s))
+    if bad.size:
+        where = f"{len(bad)} bad values, the first at sample {bad[0][-1]}"
+        raise TraceError(f"drive {what} is not finite", got=where, allowed="finite numbers")
+    return t, s
 
 
 def sine(amplitude: float, frequency: float, *, periods: float = 1.0, points: int = 1000, offset: float = 0.0) -> Drive:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .circuit import plain
 from .errors import ParameterError
 from .models.base import Model
-from .ops import Value, is_tensor
+from .ops import Value, is_tensor, ops_for
 from .variability import Generator, Shape, _as, is_torch, normal, uniform
 
 BOLTZMANN = 1.380649e-23
@@ -115,9 +116,13 @@ def reflected(x: Value) -> Value:
 
 
 def _normal_like(value: Value, rng: Generator) -> Value:
-    """Standard normal numbers of the shape of a value; tensors as it is, in kind and place."""
+    """Standard normal numbers of the shape of a value, of its kind and where it is."""
     drawn = normal(tuple(np.shape(value)), rng)
-    return drawn.to(dtype=value.dtype, device=value.device) if is_tensor(value) and is_torch(rng) else drawn
+    if is_tensor(value):
+        import torch
+
+        return torch.as_tensor(drawn, dtype=value.dtype, device=value.device)
+    return plain(drawn)
 
 
 def levels(
@@ -179,7 +184,7 @@ def apply_stuck(g: Value, kind: Value, g_on: float, g_off: float) -> Value:
 
 def drift(g: Value, t: Value, *, t0: float = 1.0, nu: Value = 0.1) -> Value:
     """Conductance after a time: g (t / t0)^-nu for t > t0, as phase-change cells do (Ielmini 2007)."""
-    return g * np.maximum(t / t0, 1.0) ** (-nu)
+    return g * ops_for(g, t, nu).maximum(t / t0, 1.0) ** (-nu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,18 +214,19 @@ class Wear:
 
     def threshold(self, cell: Value = 10.0, temperature: Value = 298.0) -> Value:
         """Where the change begins, for a cell size [nm] and a temperature [K]."""
-        return self.p0 * np.exp(self._exponent(cell, temperature))
+        return self.p0 * ops_for(cell, temperature).exp(self._exponent(cell, temperature))
 
     def _exponent(self, cell: Value, temperature: Value) -> Value:
-        return self.p1 * cell + self.p2 * np.minimum(self.t_th / temperature, 1.0)
+        return self.p1 * cell + self.p2 * ops_for(temperature).minimum(self.t_th / temperature, 1.0)
 
     def resistance(self, r: Value, x: Value, *, cell: Value = 10.0, temperature: Value = 298.0) -> Value:
         """Resistance [ohm] after `x` cycles (or J, or s) of a device that began with `r` [ohm]."""
-        ratio = np.maximum(x / self.threshold(cell, temperature), 1.0)
+        ops = ops_for(r, x, cell, temperature)
+        ratio = ops.maximum(x / self.threshold(cell, temperature), 1.0)
         if self.p3 == 0:
-            return np.where(ratio > 1.0, self.stable, r)
+            return ops.select(ratio - 1.0, self.stable, r)
         worn = r * ratio ** (self.p3 * self._exponent(cell, temperature))
-        return np.where(r < self.stable, np.minimum(worn, self.stable), np.maximum(worn, self.stable))
+        return ops.select(self.stable - r, ops.minimum(worn, self.stable), ops.maximum(worn, self.stable))
 
 
 def metastable_switches(model: Model, drive: Any, count: int, rng: Generator, *, x0: float = 0.0) -> Any:

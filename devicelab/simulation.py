@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import exact, implicit
 from .circuit import Circuit, plain
 from .drive import CurrentDrive, Drive
-from .errors import ParameterError
+from .errors import ParameterError, ShapeError
 from .models.base import Model, SeparableModel
 from .ops import Ops, Value, is_tensor, ops_for
 from .trace import Trace
@@ -67,6 +67,7 @@ def simulate(
         if found is not None:
             x, i = found
             return Trace.of(drive.t, source, i, x, meta)
+    _check_devices(model, source, x0, circuit)
     x, v, i = _solve(model, drive.t, source, x0, circuit, tolerance)
     x = x + 0.0 * i  # a batch of resistances shares one state
     return Trace(t=_like(drive.t, x), v=v, i=i, x=x, meta={k: value for k, value in meta.items() if value is not None})
@@ -90,6 +91,25 @@ def _check(x0: Value, tolerance: float) -> None:
         raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
     if not 1e-13 <= tolerance <= 0.1:
         raise ParameterError("tolerance is out of bounds", got=tolerance, allowed="1e-13 to 0.1 of the state's range")
+
+
+def _check_devices(model: Model, source: NDArray[np.float64], x0: Value, circuit: Circuit) -> None:
+    """Raise `ShapeError` unless parameters, start, drive and circuit are of one number of devices, or of one each."""
+    shapes = {name: np.shape(value) for name, value in model.values().items()}
+    shapes |= {f"window.{name}": np.shape(value) for name, value in model.window.values().items()}
+    shapes |= {"x0": np.shape(x0), "drive": source.shape[:-1]}
+    shapes |= {"series_resistance": np.shape(circuit.series_resistance), "compliance": np.shape(circuit.limit)}
+    batched = {name: shape for name, shape in shapes.items() if shape}
+    try:
+        count = np.broadcast_shapes(*batched.values())
+    except ValueError:
+        count = (0,)
+    if 0 in count:
+        raise ShapeError(
+            "batches of different numbers of devices, or of none",
+            got=", ".join(f"{name} {list(shape)}" for name, shape in batched.items()),
+            allowed="numbers, or the same number of devices everywhere",
+        )
 
 
 def _solve(

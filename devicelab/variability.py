@@ -277,7 +277,7 @@ def simulate_cycles(model: Any, drive: Any, *, x0: float = 0.0, rounds: int = 50
     """
     from .simulation import simulate
 
-    counts = {np.shape(value)[0] for value in model.values().values() if np.ndim(value) == 1}
+    counts = {np.shape(value)[0] for value in model._leaves() if np.ndim(value) == 1}
     if len(counts) != 1:
         raise ParameterError("cycles need parameters of one length", got=sorted(counts), allowed="shape [cycles]")
     if abs(drive.v[0]) > 1e-9 * abs(drive.v).max() or abs(drive.v[-1]) > 1e-9 * abs(drive.v).max():
@@ -291,6 +291,11 @@ def simulate_cycles(model: Any, drive: Any, *, x0: float = 0.0, rounds: int = 50
             return trace
         starts = np.concatenate([[float(x0)], ends])
     for n in range(count - 1):
-        own = {k: v[n : n + 1] if np.ndim(v) == 1 else v for k, v in model.values().items()}
-        starts[n + 1] = float(simulate(model.bind(**own), drive, x0=starts[n : n + 1]).x[0, -1])
+        own = model.bind(window=_cycle(model.window, n)) if model.window.values() else model
+        starts[n + 1] = float(simulate(_cycle(own, n), drive, x0=starts[n : n + 1]).x[0, -1])
     return simulate(model, drive, x0=starts)
+
+
+def _cycle(owner: Any, n: int) -> Any:
+    """A model or window with entry n of what is batched."""
+    return owner.bind(**{name: v[n : n + 1] if np.ndim(v) == 1 else v for name, v in owner.values().items()})

@@ -204,6 +204,17 @@ def test_a_rate_that_is_no_number_stops_with_the_last_good_state() -> None:
     assert np.isfinite(caught.value.x).all()
 
 
+def test_a_batch_of_tensors_stops_with_the_last_good_states_of_the_device_that_failed() -> None:
+    drive = Drive(np.array([0.0, 1e-4, 2e-4, 3e-4]), np.array([[0.0, 0.1, 0.1, 0.1], [0.0, 0.3, 0.4, 0.9]]))
+    start = torch.tensor([0.2, 0.3], dtype=torch.float64)
+    with torch.no_grad(), pytest.raises(StepError, match=r"device 1, t = 0.0002 s") as caught:
+        simulate(Faulty(), drive, x0=start)
+    assert caught.value.device == 1
+    assert caught.value.x.size == caught.value.t.size == 3
+    alone = simulate(Faulty(), Drive(drive.t[:3], drive.v[1, :3]), x0=0.3).x
+    np.testing.assert_allclose(caught.value.x, alone, atol=1e-5)
+
+
 def test_a_current_that_no_voltage_drives_stops() -> None:
     model = parameter_set("yakopcic_oblea")  # carries nothing at x = 0
     drive = CurrentDrive(np.array([0.0, 1e-3]), np.array([1e-6, 1e-6]))

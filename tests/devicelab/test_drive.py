@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from devicelab import Drive, Trace, pulses, sine, triangle
+from devicelab import CurrentDrive, Drive, Trace, pulses, sine, triangle
 from devicelab.errors import ParameterError, ShapeError, TraceError
 
 ROUNDING = 1e-12
@@ -70,6 +70,13 @@ def test_impossible_waveforms_are_refused(make: object, message: str) -> None:
 def test_a_drive_out_of_order_is_refused(t: list, v: list, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         Drive(np.array(t, dtype=float), np.array(v, dtype=float))
+
+
+def test_a_current_source_speaks_of_its_current() -> None:
+    with pytest.raises(TraceError, match=r"drive current is not finite(.|\n)*first at sample 1"):
+        CurrentDrive(np.array([0.0, 1.0]), np.array([0.0, np.nan]))
+    with pytest.raises(ShapeError, match="drive current and time do not fit"):
+        CurrentDrive(np.array([0.0, 1.0]), np.zeros(3))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from devicelab import (
     simulate,
     sine,
 )
-from devicelab.errors import ParameterError, TraceError
+from devicelab.errors import ParameterError, ShapeError, TraceError
 
 EXACT = 1e-9  # closed form against closed form on the same polyline: rounding in a sum of 1000 terms
 POLYLINE = 1e-5  # a sine of 1000 samples a period is a polyline: 5e-6 of the amplitude
@@ -205,3 +207,29 @@ def test_impossible_parameters_are_refused(changes: dict[str, object], message: 
 def test_a_drive_that_does_not_advance_is_refused() -> None:
     with pytest.raises(TraceError, match="time does not increase"):
         simulate(vteam(), Drive([0.0, 1.0, 1.0], [0.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"r_on": np.array([1e3, 2e3]), "k_on": np.array([1.0, 2.0, 3.0])}, {}),
+        ({"r_on": np.array([1e3, 2e3])}, {"x0": [0.1, 0.2, 0.3]}),
+        ({"r_on": torch.tensor([1e3, 2e3])}, {"series_resistance": np.ones(3)}),
+        ({"window": Biolek(p=np.array([1.0, 2.0]))}, {"x0": [0.1, 0.2, 0.3]}),
+        ({"r_on": np.ones(0)}, {}),
+    ],
+)
+def test_batches_that_do_not_fit_are_named(changes: dict[str, object], options: dict[str, object]) -> None:
+    with pytest.raises(ShapeError, match=r"different numbers of devices(.|\n)*\[\d\]"):
+        simulate(vteam(**changes), sine(1.0, 1.0), **options)
+
+
+def test_a_million_samples_need_little_more_than_their_result() -> None:
+    """State and current are 16 bytes a sample; the drive itself is there already."""
+    drive = sine(1.0, 1.0, periods=1000, points=1000)
+    simulate(vteam(), Drive(drive.t[:3], drive.v[:3]))
+    tracemalloc.start()
+    simulate(vteam(), drive, x0=0.3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 16 * drive.t.size

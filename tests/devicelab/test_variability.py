@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from devicelab import MMS, parameter_set, simulate, sine
+from devicelab import MMS, Biolek, parameter_set, simulate, sine
 from devicelab.errors import ParameterError
 from devicelab.noise import (
     Wear,
@@ -264,3 +264,40 @@ def test_many_metastable_switches_are_the_deterministic_model() -> None:
 def test_impossible_requests_are_refused(call: object, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         call(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("seed", [np.random.default_rng, lambda n: torch.Generator().manual_seed(n)])
+def test_noise_is_of_the_kind_of_what_it_is_added_to(seed: object) -> None:
+    """Whatever made the numbers: float32 stays float32, arrays stay arrays."""
+    for x in (torch.full((3,), 0.5, dtype=torch.float32), torch.full((3,), 0.5, dtype=torch.float64), np.full(3, 0.5)):
+        for noisy in (write_noise(x, 0.1, 0.1, seed(0)), read_noise(1e-4 * x, 0.1, seed(0), bandwidth=1e6)):
+            assert type(noisy) is type(x)
+            assert noisy.dtype == x.dtype
+            assert len(set(noisy.tolist())) == 3
+
+
+def test_wear_and_drift_of_tensors_are_those_of_arrays() -> None:
+    wear = Wear(p0=1e6, p1=0.1, p2=-0.5, p3=0.4, stable=5e4)
+    sudden = Wear(p0=1e6, p1=0.1, p2=-0.5, p3=0.0, stable=5e4)
+    r, x = np.array([1e3, 2e3, 8e4]), np.array([1e3, 1e8, 1e12])
+    for model in (wear, sudden):
+        there = model.resistance(torch.tensor(r), torch.tensor(x), temperature=torch.tensor(400.0, dtype=torch.float64))
+        np.testing.assert_allclose(there.numpy(), model.resistance(r, x, temperature=400.0), rtol=1e-12)
+    t = torch.tensor([0.5, 10.0], dtype=torch.float64, requires_grad=True)
+    g = drift(1e-4, t)
+    np.testing.assert_allclose(g.detach().numpy(), drift(1e-4, t.detach().numpy()), rtol=1e-12)
+    (slope,) = torch.autograd.grad(g.sum(), t)
+    np.testing.assert_allclose(slope.numpy(), [0.0, -0.1 * 1e-4 * 10.0**-1.1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rounds", [50, 0])
+def test_cycles_may_differ_in_their_window_only(rounds: int) -> None:
+    """Also where the rounds do not settle and the cycles are run one after the other."""
+    base = parameter_set("vteam_pt_hf_ti").replace(k_on=6.0)
+    orders, drive = np.array([1.0, 2.0, 3.0]), sine(0.9, 0.5, points=200)
+    together = simulate_cycles(base.replace(window=Biolek(p=orders)), drive, x0=0.3, rounds=rounds)
+    x = 0.3
+    for n in range(3):
+        one = simulate(base.replace(window=Biolek(p=float(orders[n]))), drive, x0=x)
+        np.testing.assert_allclose(together.x[n], one.x, atol=1e-7)
+        x = float(one.x[-1])
