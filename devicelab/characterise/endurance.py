@@ -16,7 +16,7 @@ from .variability import correlation_time
 Array = NDArray[np.float64]
 MIN_CYCLES = 12
 POINTS = 300
-KNOTS = 60
+KNOTS = 30
 DRAWS = 400
 BREAK = 3
 """Parameters that a break counts for: its place is searched for, so it gains more by chance than one parameter does."""
@@ -201,8 +201,7 @@ class _Drawn:
 def _draws(x: Array, rows: Array, seed: int) -> list[_Drawn]:
     """Fits of each row of log R and of block-bootstrap draws, the same blocks in all rows."""
     inner = x[2:-3]
-    steps = np.linspace(0, inner.size - 1, min(KNOTS, inner.size)).astype(int)
-    knots = np.unique(np.concatenate([inner[steps], np.linspace(x[0], inner[-1], KNOTS // 2)]))
+    knots = np.unique(np.concatenate([inner, np.linspace(x[0], inner[-1], KNOTS)]))
     own = [_fitted(x, row[None], knots) for row in rows]
     memories = [correlation_time(row - _gradual(x, fit[0][0])) for row, fit in zip(rows, own, strict=True)]
     length = int(np.clip(np.ceil(2 * max(memories)), 1, x.size // 4))

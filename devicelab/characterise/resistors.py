@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 from scipy.stats import linregress, t
 
 from ..trace import Trace
@@ -73,49 +72,62 @@ def _best_branch(trace: Trace, parts: list[Excursion], keep: NDArray[np.bool_]) 
 
 
 def _told(v: Array, i: Array) -> Number | None:
-    """R of V = I R + asinh(I / a) / b, None where the branch does not tell it."""
+    """R of V = I R + asinh(I / a) / b, None where the branch does not tell it.
+
+    For a given a the law is linear in R and 1 / b: a search in ln a alone, and closed forms.
+    """
     good = (v > 0) & (i > 0)
     v, i = v[good], i[good]
     if v.size < MIN_SAMPLES:
         return None
+    order = np.argsort(i, kind="stable")
     top_v, top_i = float(v.max()), float(i.max())
-    x, y = i / top_i, v / top_v
-
-    def residual(p: Array) -> Array:  # r, ln b, ln a in units of the largest voltage and current
-        return np.asarray(p[0] * x + np.arcsinh(x * np.exp(-p[2])) * np.exp(-p[1]) - y)
-
-    starts = ([0.5, 1.5, -2.0], [0.2, 2.5, -4.0], [0.8, 2.0, -1.0])
-    limits = ([0.0, -6.0, -14.0], [2.0, 6.0, 6.0])
-    fits = [least_squares(residual, start, bounds=limits) for start in starts]
-    best = min(fits, key=lambda fit: float(fit.cost))
-
-    def without(p: Array) -> Array:
-        return residual(np.array([0.0, *p]))
-
-    lower, upper = limits
-    bare = [least_squares(without, start[1:], bounds=(lower[1:], upper[1:])) for start in starts]
-    alone = min(bare, key=lambda fit: float(fit.cost))
+    x, y = i[order] / top_i, v[order] / top_v
     ohm = float(np.sum((y - x * (x @ y) / (x @ x)) ** 2))
-    rest = np.asarray(best.fun)
-    memory = correlation_time(rest[np.argsort(x)])
-    n = v.size / memory
-    size = max(2 * float(best.cost), 1e-20)
-    gains = [n * np.log(max(2 * float(alone.cost), size) / size) - np.log(n), n * np.log(ohm / size) - 2 * np.log(n)]
-    jacobian = np.asarray(best.jac)
-    cov = np.linalg.pinv(jacobian.T @ jacobian) * size / max(1.0, v.size - 3) * memory
-    r = float(best.x[0])
-    half = float(t.ppf(0.975, max(1.0, n - 3)) * np.sqrt(cov[0, 0]))
-    if (
-        min(gains) < BETTER
-        or not r - half > 0
-        or r + half > (1 - DEVICE_SHARE) * float(np.min(y[x > 0.1] / x[x > 0.1]))
-    ):
+    with_r, without = (_searched(x, y, column) for column in (2, 3))
+    if with_r is None or without is None:
         return None
-    if memory > WHITE or np.sqrt(size / v.size) > CLOSE:
+    r, c, rss, final = with_r
+    memory = correlation_time(y - r * x - c * np.arcsinh(x * np.exp(-final)))
+    size, n = max(rss, 1e-20), v.size / memory
+    gains = [n * np.log(max(without[2], size) / size) - np.log(n), n * np.log(ohm / size) - 2 * np.log(n)]
+    if min(gains) < BETTER:
+        return None
+    columns = np.stack([x, np.arcsinh(x * np.exp(-final)), -c * x / np.hypot(x, np.exp(final))])
+    cov = np.linalg.pinv(columns @ columns.T) * size / max(1.0, v.size - 3) * memory
+    half = float(t.ppf(0.975, max(1.0, n - 3)) * np.sqrt(cov[0, 0]))
+    value, most = r, (1 - DEVICE_SHARE) * float(np.min(y[x > 0.1] / x[x > 0.1]))
+    if not value - half > 0 or value + half > most or memory > WHITE or np.sqrt(size / v.size) > CLOSE:
         return None  # another law than this one
     unit = top_v / top_i
     method = "curvature of the low-resistance branch: supposing a sinh(b V) behind a resistor"
-    return Number(r * unit, "ohm", method, (r - half) * unit, (r + half) * unit, "95 % of the fit")
+    return Number(value * unit, "ohm", method, (value - half) * unit, (value + half) * unit, "95 % of the fit")
+
+
+def _searched(x: Array, y: Array, column: int) -> tuple[float, float, float, float] | None:
+    """R, 1 / b, residual squares and ln a at the smallest of one of the columns of `_linear`, in three finer rounds."""
+    grid, found = np.linspace(-14.0, 3.0, 35), None
+    for width in (0.5, 0.025, 0.0):
+        parts = _linear(x, y, grid)
+        best = int(np.argmin(parts[column]))
+        if not np.isfinite(parts[column][best]):
+            return None
+        found = (float(parts[0][best]), float(parts[1][best]), float(parts[column][best]), float(grid[best]))
+        grid = grid[best] + width * np.linspace(-1.0, 1.0, 41)
+    return found
+
+
+def _linear(x: Array, y: Array, grid: Array) -> tuple[Array, Array, Array, Array]:
+    """R, 1 / b and residual squares of y = R x + asinh(x / a) / b for each ln a; the last without R."""
+    shape = np.arcsinh(x * np.exp(-grid)[:, None])
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
+    xs, sy, ss = shape @ x, shape @ y, np.sum(shape**2, axis=-1)
+    flat = xx * ss - xs**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r, c = (ss * xy - xs * sy) / flat, (xx * sy - xs * xy) / flat
+    able = (flat > 1e-12 * xx * ss) & (r >= 0) & (c > 0)
+    rss = np.where(able, np.maximum(yy - r * xy - c * sy, 0.0), np.inf)
+    return r, c, rss, np.maximum(yy - sy**2 / ss, 0.0)
 
 
 def load_resistance(trace: Trace, part: Excursion) -> Number | None:
@@ -129,8 +141,9 @@ def load_resistance(trace: Trace, part: Excursion) -> Number | None:
         trace: One cycle; the voltage that the device sees.
         part: The excursion that sets.
     """
-    v, i = part.sign * np.asarray(trace.v[part.rise]), part.sign * np.asarray(trace.i[part.rise])
-    if v.size < 2 * NEAR_JUMP // 2 + 6:
+    rows = slice(part.start, part.stop)
+    v, i = part.sign * np.asarray(trace.v[rows]), part.sign * np.asarray(trace.i[rows])
+    if v.size < NEAR_JUMP + 6:
         return None
     jump = int(np.argmax(np.diff(i)))
     near = slice(max(0, jump - NEAR_JUMP), min(v.size, jump + NEAR_JUMP + 2))
