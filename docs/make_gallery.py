@@ -14,9 +14,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from devicelab import Drive, Trace, parameter_set, simulate, sine
+from devicelab.events import EventSpread, simulate_events
 from devicelab.noise import levels
 from devicelab.parameter_sets import parameter_set_info
-from devicelab.variability import simulate_cycles, truncated_normal
+from devicelab.variability import truncated_normal
 
 IMAGES = Path(__file__).parent / "images"
 SHOWN = (
@@ -57,6 +58,7 @@ def loops() -> None:
         options = {"series_resistance": 215.0} if name.startswith("simmons") else {}
         trace = simulate(parameter_set(name), drive, x0=info["drive"]["x0"], **options)
         current, unit = scaled(trace.i)
+        ax.plot(drive.v, current, color="0.8", lw=0.6, zorder=0)
         points = ax.scatter(drive.v, current, c=drive.t * info["drive"]["frequency"], s=2, cmap="viridis")
         ax.set(title=f"{name}\n{info['drive']['frequency']:g} Hz", xlabel="voltage [V]", ylabel=f"current [{unit}]")
         ax.title.set_fontsize(9)
@@ -109,18 +111,16 @@ def devices() -> None:
 
 def cycles() -> None:
     """Pt/Hf/Ti over ten cycles that differ (MemTorch, Fig. 8)."""
-    rng = np.random.default_rng(3)
     base, count = parameter_set("vteam_pt_hf_ti"), 10
-    model = base.replace(
-        r_on=np.asarray(truncated_normal(100.0, 10.0, 20.0, 300.0, count, rng)),
-        r_off=np.asarray(truncated_normal(2500.0, 250.0, 500.0, 5000.0, count, rng)),
-    )
     drive = sine(1.0, 0.5, points=2000)
-    varied = simulate_cycles(model, drive)
-    plain = simulate(base, Drive(drive.t, drive.v), x0=float(varied.x[0, -1]))
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    differ = EventSpread(set={"r_on": 0.1}, reset={"r_off": 0.1})
+    long = sine(1.0, 0.5, periods=count, points=2000)
+    varied, _ = simulate_events(base, long, differ, np.random.default_rng(3), x0=1.0)
+    plain = simulate(base, drive, x0=1.0)
+    rows = np.stack([varied.i[2000 * k : 2000 * k + 2001] for k in range(count)])
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
     _cycle(axes[0], drive, plain.i[None], "Pt/Hf/Ti, 0.5 Hz")
-    _cycle(axes[1], drive, varied.i, "ten cycles, R_on and R_off drawn each")
+    _cycle(axes[1], drive, rows, "ten cycles: R_on drawn at each SET, R_off at each RESET")
     save(figure, "gallery_pt_hf_ti.png")
 
 

@@ -28,7 +28,7 @@ def test_tables_of_the_models_page_are_those_of_the_code() -> None:
     assert script("make_models").page(text) == text, "run python docs/make_models.py"
 
 
-@pytest.mark.parametrize("page", ["models.md", "add_a_model.md"])
+@pytest.mark.parametrize("page", ["models.md", "add_a_model.md", "variability.md"])
 def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
