@@ -27,7 +27,10 @@ def mechanism(traces: Sequence[Trace], ax: Axes | None = None, *, laws: int = 3)
         ax: Axes, new ones unless given.
         laws: How many laws a branch.
     """
-    ax = new_axes(ax)
+    import matplotlib as mpl
+
+    width = float(mpl.rcParams["figure.figsize"][0])
+    ax = new_axes(ax, (width, width))
     found = conduction_of(traces)
     if not found:
         raise ParameterError("no branch to fit", got=f"{len(traces)} traces", allowed="a loop above the noise")
