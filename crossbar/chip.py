@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from devicelab import Lut
 from devicelab.errors import ParameterError, ShapeError
 from devicelab.variability import normal
 
+from . import compiled
 from .cells import Ohmic
 from .config import Config
 from .converters import percentile
@@ -22,13 +24,33 @@ from .linear import effective_conductance
 from .lut_cells import LutCells
 from .windows import Source
 
+RANK = 1e-3
+"""Error of the table's factors, relative to a state's largest current, in units of `Config.rtol`."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A lookup table up to some voltage."""
+
+    voltage: Any
+    state: Any
+    table: Any
+    slope: Any
+
+    @staticmethod
+    def of(lut: Lut, most: float) -> _Part:
+        """The nodes within +-`most`, and the next on either side."""
+        first = max(0, int(np.searchsorted(lut.voltage, -most, side="right")) - 1)
+        stop = min(lut.voltage.size, int(np.searchsorted(lut.voltage, most)) + 1)
+        return _Part(lut.voltage[first:stop], lut.state, lut.table[:, first:stop], lut.slope[:, first:stop])
+
 
 @dataclass(frozen=True)
 class Written:
     """What a write left on the arrays."""
 
     g: Tensor  # conductances at `v_read` [S], [M, S, P, R, K, rows, columns]
-    matrix: Tensor | None  # from features of the inputs to columns [S], [M, R, F rows, channels, K outputs]
+    matrix: Tensor | None  # from features of the inputs to currents of columns [A], [M, R, F rows, channels, K outputs]
 
 
 class Chip(nn.Module):
@@ -69,7 +91,8 @@ class Chip(nn.Module):
         self.layout = Layout(config, *weight.shape)
         self.devices_on_chip = Population(self.layout.shape, lut, config, stream, weight)
         self.stream, self.reads = stream, 0
-        self._bases: dict[torch.device, LutCells] = {}
+        self._bases: dict[tuple[torch.device, bool], LutCells] = {}
+        self._packed: tuple[Any, Any] | None = None  # weights as the compiled product wants them
         self.has_input_range = config.dac.range is not None
         self.has_adc_range = config.adc.range is not None
         self.has_column_fit = False
@@ -88,6 +111,7 @@ class Chip(nn.Module):
         self.register_buffer("matrix", None)
         self.register_buffer("adc_range", like(()))
         self.program(weight)
+        compiled.kernel()  # found now rather than while torch.compile traces
 
     n_out = property(lambda self: self.layout.n_out, doc="Outputs of a matrix.")
     n_in = property(lambda self: self.layout.n_in, doc="Inputs of a matrix.")
@@ -131,8 +155,10 @@ class Chip(nn.Module):
 
     def _matrix(self, g: Tensor) -> Tensor:
         """Currents of the columns per feature of the inputs."""
-        lines = [self._through_lines(part) for part in self._per_feature(g)]
-        columns = torch.stack(lines)  # [F, M, S, P, R, K, rows, columns]
+        if self.config.nonlinear:
+            columns = self._per_feature(g)  # [F, M, S, P, R, K, rows, columns]
+        else:
+            columns = (self._through_lines(g) * self.config.v_read).unsqueeze(0)
         matrix = self.layout.sensed(columns)  # [F, M, R, rows, channels, K outputs]
         return matrix.permute(1, 2, 0, 3, 4, 5).flatten(2, 3)
 
@@ -152,44 +178,50 @@ class Chip(nn.Module):
 
     # cells
 
-    def _lut_cells(self, g: Tensor) -> LutCells:
-        """Cells of the table that conduct `g` at the read voltage; those beyond the table as scaled ones."""
+    def _lut_cells(self, g: Tensor, *, narrow: bool = False) -> LutCells:
+        """Cells of the table that conduct `g` at the read voltage; those beyond the table as scaled ones.
+
+        Args:
+            g: Conductances.
+            narrow: Whether they see no more than the read voltage, as on ideal lines.
+        """
         if self.lut is None:  # `conductance_range` saw to it
             raise ParameterError("non-linear cells need a lookup table")
         conductance, state = self.lut.mapping(self.config.v_read)
         known = g.clamp(float(conductance[0]), float(conductance[-1]))
         x = interpolate(known, conductance, state).clamp(0.0, 1.0)
-        return self._basis(g.device).at(x, None if self.devices_on_chip.exact else g / known)
+        return self._basis(g.device, narrow=narrow).at(x, None if self.devices_on_chip.exact else g / known)
 
-    def _basis(self, device: torch.device) -> LutCells:
-        """The table, factorised once."""
-        if device not in self._bases:
+    def _basis(self, device: torch.device, *, narrow: bool = False) -> LutCells:
+        """The table, factorised once; for ideal lines only as far as it is needed there."""
+        if (device, narrow) not in self._bases:
             if self.lut is None:
                 raise ParameterError("non-linear cells need a lookup table")
             lowest = float(self.lut.state[0])
-            self._bases[device] = LutCells(self.lut, torch.full((1, 1), lowest, dtype=torch.float64, device=device))
-        return self._bases[device]
+            x = torch.full((1, 1), lowest, dtype=torch.float64, device=device)
+            table = _Part.of(self.lut, self.config.v_read) if narrow else self.lut
+            tolerance = max(RANK * self.config.rtol, 1e-12) if narrow else 1e-9
+            self._bases[device, narrow] = LutCells(table, x, tolerance=tolerance)
+        return self._bases[device, narrow]
 
     def _per_feature(self, g: Tensor) -> Tensor:
-        """Conductance-like amplitude of every cell for each feature of its input, [F, *g.shape]."""
-        if not self.config.nonlinear:
-            return g.unsqueeze(0)
-        cells = self._lut_cells(g)
+        """Current of every non-linear cell for each feature of its input [A], [F, *g.shape]."""
+        cells = self._lut_cells(g, narrow=True)
         if self.config.dac.encoding != "pulse-width":
             return cells.amplitudes()
         v = self.config.v_read
         ends = torch.tensor([v, -v], dtype=torch.float64, device=g.device)
         at_ends: Tensor = torch.einsum("rv,r...->v...", cells.features(ends), cells.amplitudes())
-        return at_ends / ends.view(2, *(1,) * g.dim())
+        return at_ends * torch.sign(ends).view(2, *(1,) * g.dim())
 
     def _features(self, u: Tensor) -> list[Tensor]:
         """Functions of the inputs, in -1..1, whose products with `_per_feature` are currents."""
         v = self.config.v_read
         if not self.config.nonlinear:
-            return [u * v]
+            return [u]
         if self.config.dac.encoding == "pulse-width":
-            return [u.clamp(min=0) * v, u.clamp(max=0) * v]
-        return list(self._basis(u.device).features(u * v))
+            return [u.clamp(min=0), u.clamp(max=0)]
+        return list(self._basis(u.device, narrow=True).features(u * v))
 
     def cells(self, sign: int = 1, row: int = 0, column: int = 0, *, slice: int = 0, matrix: int = 0) -> Any:
         """The cells of one tile, for `crossbar.solve`: `sign` -1 for the minus array of "two arrays".
@@ -230,8 +262,9 @@ class Chip(nn.Module):
         c = self.config
         if c.adc.range is not None:
             return self.top.new_tensor(c.adc.range * self.full_scale)
-        columns = self.matrix if self.matrix is not None and not c.nonlinear else self.layout.sensed(self.g)
-        each = columns.abs().sum(2) * c.v_read  # [M, R, channels, K outputs]
+        linear = self.matrix is not None and not c.nonlinear
+        columns = self.matrix if self.matrix is not None and linear else self.layout.sensed(self.g) * c.v_read
+        each = columns.abs().sum(2)  # [M, R, channels, K outputs]
         if c.partial_sums == "analog":
             each = each.sum(1, keepdim=True)
         return self._shared(each.unsqueeze(2), 100.0)
@@ -258,6 +291,9 @@ class Chip(nn.Module):
         self.devices_on_chip.written = state["written"]
         for name in ("has_input_range", "has_adc_range", "has_column_fit", "reads"):
             setattr(self, name, state[name])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_bases": {}, "_packed": None, "probe": None}
 
     def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
         # ranges take the shape that the calibration gave them

@@ -19,7 +19,7 @@ def steps(bits: int) -> int:
 def quantise(u: Tensor, bits: int) -> Tensor:
     """Numbers within -1..1 to the nearest of the evenly spaced values, zero among them."""
     n = steps(bits)
-    return through((u.detach() * n).round_() / n, u)
+    return through((u.detach() * n).round_().div_(n), u)
 
 
 def reads(u: Tensor, dac: DAC) -> Iterator[tuple[float, Tensor]]:

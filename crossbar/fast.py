@@ -146,10 +146,14 @@ def _law(cells: Cells, pack: _Packing, span: float) -> tuple[int, tuple[Any, ...
 def _pieces(cells: LutCells) -> tuple[Array, Array, Array]:
     """Nodes, the piece in which each of a row of equal bins starts, and cubic coefficients [k - 1, rank, 4]."""
     nodes = cells.nodes.numpy()
-    edges = np.linspace(nodes[0], nodes[-1], 4 * len(nodes), endpoint=False)
-    bins = (np.searchsorted(nodes, edges, side="right") - 1).clip(0, len(nodes) - 2)
     pieces = np.ascontiguousarray(cells.pieces.detach().numpy().transpose(2, 0, 1))
-    return nodes, bins, pieces
+    return nodes, bins_of(nodes), pieces
+
+
+def bins_of(nodes: Array) -> Array:
+    """The interval between nodes in which each of a row of equal bins starts."""
+    edges = np.linspace(nodes[0], nodes[-1], 4 * len(nodes), endpoint=False)
+    return (np.searchsorted(nodes, edges, side="right") - 1).clip(0, len(nodes) - 2)
 
 
 @dataclass(frozen=True)

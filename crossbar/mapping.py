@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from devicelab.errors import ParameterError, ShapeError
 from devicelab.noise import BOLTZMANN, CHARGE
 from devicelab.variability import normal
 
+from . import compiled
 from .chip import Chip
 from .chip import Written as Written
 from .converters import convert_current, reads, sense
@@ -98,7 +101,8 @@ class TiledMatrix(Chip):
     def _scaled(self, source: Source) -> tuple[Tensor, Tensor]:
         """Largest input, and inputs relative to it."""
         if self.has_input_range:
-            return self.input_range, (source.x / self.input_range).clamp(-1, 1)
+            u = source.x * self.input_range.reciprocal()
+            return self.input_range, u.clamp(-1, 1) if u.requires_grad else u.clamp_(-1, 1)
         if self._scale_free:
             one = source.x.new_ones(())
             return one, source.x
@@ -126,6 +130,8 @@ class TiledMatrix(Chip):
             out = self._in_parts(source, u, written)
         elif not self._partials_matter:
             out = source.direct(self._features(u), self._flat(written))
+        elif compiled.suits(self, u):
+            out = self._compiled(source, u, written)
         else:
             out = self._in_parts(source, u, written)
         if self.config.scheme == "offset":
@@ -136,6 +142,35 @@ class TiledMatrix(Chip):
             base = (middle * u.new_tensor(self.layout.coefficients())).sum() * self.config.v_read
             out = out - base * source.sums(u, self.n_out)
         return out
+
+    def _compiled(self, source: Source, u: Tensor, written: Written) -> Tensor:
+        """Products by the compiled kernel; gradients, where wanted, are those without converters."""
+        if written.matrix is None:
+            raise ParameterError("these arrays have no matrix")
+        with torch.no_grad():
+            by_table = self.config.nonlinear and self.config.dac.encoding != "pulse-width"
+            if by_table:
+                table = self._basis(u.device, narrow=True)
+                features = compiled.features(table, u.detach() * self.config.v_read)
+            else:
+                features = self._features(u.detach())
+            pack = self._packed if written.matrix is self.matrix else None
+            key = self._pack_key()
+            if pack is None or key is None or pack[0] != key:
+                pack = key, compiled.packed(self, written.matrix.detach())
+                if key is not None and written.matrix is self.matrix:
+                    self._packed = pack
+            out = compiled.products(self, source, features, pack[1])
+        if torch.is_grad_enabled() and (u.requires_grad or written.matrix.requires_grad):
+            return through(out, source.direct(self._features(u), self._flat(written)))
+        return out
+
+    def _pack_key(self) -> tuple[Any, ...] | None:
+        """What packed weights depend on; None while torch.compile traces, which packs them anew."""
+        if torch.compiler.is_compiling():
+            return None
+        tensors = (self.matrix, self.adc_range, self.gain, self.offset)
+        return tuple(None if a is None else (id(a), a._version) for a in tensors)
 
     def _flat(self, written: Written) -> Tensor:
         """The matrix of all tiles and channels together, [M, F, n_in, n_out]."""

@@ -65,7 +65,7 @@ def test_gradients_through_exact_arrays_are_finite_differences(
             moved = [variable + s * h * direction for s in (1, -1)]
             ends = [(out(*((a, x) if variable is weight else (weight, a))) * probe).sum() for a in moved]
         expected = float(ends[0] - ends[1]) / (2 * h)
-        # central differences: h^2 and rounding / h, both about 1e-9; the table has kinks in state, where weights rarely are
+        # central differences: h^2 and rounding / h, both about 1e-9; kinks of the table are far from these weights
         assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
@@ -116,7 +116,7 @@ def test_fine_tuning_recovers_the_accuracy_of_the_digits() -> None:
     digits = load_digits()
     net = train_mlp(digits, hidden=32, epochs=20)
     config = Config(rows=16, columns=16, nonlinear=False, g_low=1e-5, g_high=1e-4, wires=Wires(5.0, 5.0, 5.0, 5.0)).but(
-        devices__levels=6, devices__stuck_on=0.04, devices__stuck_off=0.04, adc__bits=6, dac__bits=6
+        devices__levels=6, devices__stuck_on=0.08, devices__stuck_off=0.08, adc__bits=6, dac__bits=6
     )
     mapped = convert(net, None, config, calibration=digits.train_x[:500])
 
@@ -135,7 +135,7 @@ def test_fine_tuning_recovers_the_accuracy_of_the_digits() -> None:
             optimiser.step()
     after = accuracy(mapped.eval())
     assert before < exact - 0.1
-    assert after > exact - 0.6 * (exact - before)
+    assert after > exact - 0.3 * (exact - before)
 
 
 def test_tuning_undoes_gains_and_offsets() -> None:
@@ -158,7 +158,7 @@ def test_tuning_is_the_least_squares_line() -> None:
     residual = (mapped(x) - layer(x)).detach()
     assert float(residual.mean(0).abs().max()) < 1e-9
     assert float((residual * raw).mean(0).abs().max()) < 1e-9
-    assert float(residual.norm()) < float((raw + layer.bias - layer(x)).norm())
+    assert float(residual.norm()) < float((raw + layer.bias - layer(x)).detach().norm())
 
 
 def test_batch_norm_is_estimated_anew() -> None:
@@ -201,6 +201,7 @@ def test_calibrated_converters_lose_little() -> None:
     x = tensor(200, 30)
     config = IDEAL.but(adc__bits=8, dac__bits=8)
     blind, seeing = convert(net, None, config), convert(net, None, config, calibration=x)
-    errors = [float((m(x) - net(x)).norm() / net(x).norm()) for m in (blind, seeing)]
+    with torch.no_grad():
+        errors = [float((m(x) - net(x)).norm() / net(x).norm()) for m in (blind, seeing)]
     assert errors[1] < 0.03  # steps of 1 / 127 of the largest current, two tiles and two layers
     assert errors[1] < 0.5 * errors[0]

@@ -1,0 +1,213 @@
+"""The bridge from a matrix on arrays to the compiled tiled product: what it takes, packed, and when it applies."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .converters import steps
+from .fast import _in_threads, bins_of
+from .lut_cells import LutCells
+from .windows import Image, Source
+
+if TYPE_CHECKING:
+    from .chip import Chip
+
+MR = 6
+"""Outputs that the kernel computes together; `tile_kernel.MR`."""
+
+
+_LOADED: list[ModuleType | None] = []
+
+
+def kernel() -> ModuleType | None:
+    """The compiled kernel, or None where numba is missing or has nowhere to keep what it compiled."""
+    if not _LOADED:  # no functools.cache: torch.compile would look behind it
+        try:
+            from . import tile_kernel
+        except (ImportError, OSError, RuntimeError):
+            _LOADED.append(None)
+        else:
+            _LOADED.append(tile_kernel)
+    return _LOADED[0]
+
+
+def suits(chip: Chip, u: Tensor) -> bool:
+    """Whether the kernel can compute a matrix's products: float32 on a CPU, a linear converter, no noise of reads."""
+    c = chip.config
+    return (
+        u.device.type == "cpu"
+        and u.dtype == torch.float32
+        and c.adc.bits is not None
+        and c.adc.law == "linear"
+        and not (c.devices.read_noise or c.devices.bandwidth or chip.watching)
+        and (c.sense.saturation is None or chip.adc_range.dim() == 0)
+        and kernel() is not None
+    )
+
+
+def packed(chip: Chip, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Weights [M, blocks, k, MR], first word lines of tiles, steps and offsets [M, tiles, blocks MR], largest code.
+
+    Args:
+        chip: The matrix's arrays.
+        matrix: What a write left on them, [M, R, F rows, channels, K outputs].
+    """
+    lay, c = chip.layout, chip.config
+    tall = matrix.shape[2] // c.rows * c.rows
+    codes = steps(c.adc.bits or 2)
+    tiny = torch.finfo(matrix.dtype).tiny
+    step = (chip.adc_range / codes).clamp_min(tiny)
+    analog = c.partial_sums == "analog"
+    step = step.expand(lay.matrices, 1 if analog else lay.row_tiles, lay.channels, matrix.shape[-1])
+    most = torch.full((), float(codes), dtype=matrix.dtype)
+    if c.sense.saturation is not None:
+        most = torch.minimum(most, (c.sense.saturation * chip.full_scale / step.amax()).round())
+    gain = step.reciprocal() if chip.gain is None else chip.gain / step
+    weights = matrix * gain.unsqueeze(2)
+    zeros = torch.zeros_like(step) if chip.offset is None else chip.offset / step
+    weights, step, zeros = (a[..., : lay.n_out] for a in (weights, step, zeros))
+    if chip.order_out is not None:
+        back = chip.order_out.argsort()
+        weights, step, zeros = (a[..., back] for a in (weights, step, zeros))
+    # word lines in the order of `lines`, those without an input left out
+    weights = weights.unflatten(2, (-1, c.rows))  # [M, R, F, rows, channels, n_out]
+    idle = lay.idle_rows
+    first, rest = weights[:, :1, :, idle:], weights[:, 1:]
+    flat = torch.cat([a.flatten(1, 3).flatten(2) for a in (first, rest)], dim=1)  # [M, k, columns]
+    features = tall // c.rows
+    ends = features * (torch.arange(lay.row_tiles + 1) * c.rows - idle)
+    ends[0] = 0
+    starts = ends[[0, -1]] if analog else ends
+    pad = -flat.shape[-1] % MR
+    blocks = torch.nn.functional.pad(flat, (0, pad)).unflatten(2, (-1, MR)).transpose(1, 2).contiguous()
+    step, zeros = (torch.nn.functional.pad(a.flatten(2), (0, pad)).contiguous() for a in (step, zeros))
+    return blocks, starts, step, zeros, most
+
+
+def lines(chip: Chip, inputs: Tensor, features: int, apart: int) -> Tensor:
+    """Place of every word line's input, tile by tile, and within a tile feature by feature.
+
+    Args:
+        chip: The matrix's arrays.
+        inputs: Place of every input of a window.
+        features: Number of features.
+        apart: From one feature of an input to the next.
+    """
+    lay, rows = chip.layout, chip.config.rows
+    inputs = inputs if chip.order_in is None else inputs[chip.order_in]
+    shifts = torch.arange(features).unsqueeze(1) * apart
+    first = rows - lay.idle_rows
+    parts = [(inputs[:first] + shifts).flatten()]
+    if lay.row_tiles > 1:
+        parts.append((inputs[first:].view(-1, 1, rows) + shifts).flatten())
+    return torch.cat(parts)
+
+
+def products(chip: Chip, source: Source, features: list[Tensor], pack: tuple[Tensor, ...]) -> Tensor:
+    """Sums of converted column currents, in the shape of the result.
+
+    Args:
+        chip: The matrix's arrays.
+        source: What is multiplied.
+        features: Functions of the inputs, each like `source.x`.
+        pack: From `packed`.
+    """
+    lay = chip.layout
+    x = features[0] if len(features) == 1 else torch.stack(features)
+    columns, batch = lay.channels * lay.n_out, len(source.x)
+    if isinstance(source, Image):
+        area = int(features[0][0, 0].numel())
+        size = source.window.size(source.spatial)
+        corner = source.window.corners(source.spatial)
+        positions, channels = len(corner), source.channels
+        inputs = source.window.offsets(channels, source.spatial)
+        images = torch.arange(batch).unsqueeze(1)
+        corners = (images * (lay.matrices * channels * area) + corner).flatten()
+        places = (images * (lay.matrices * columns * positions) + torch.arange(positions)).flatten()
+        stride = positions
+        shifts = torch.arange(lay.matrices).unsqueeze(1) * torch.tensor([channels * area, columns * positions])
+    else:
+        inputs, corners = torch.arange(lay.n_in), torch.arange(batch) * lay.n_in
+        places, stride, shifts = torch.arange(batch), batch, torch.zeros(1, 2, dtype=torch.int64)
+    offsets = lines(chip, inputs, len(features), features[0].numel())
+    total = batch * lay.matrices * columns * (stride if isinstance(source, Image) else 1)
+    flat = _tiled_product(x.contiguous().flatten(), shifts, offsets, corners, *pack, places, columns, stride, total)
+    if isinstance(source, Image):
+        out = flat.view(batch, lay.matrices, lay.channels, lay.n_out, -1)
+        out = _combined(out, lay.coefficients(), 2)
+        return out.reshape(batch, lay.matrices * lay.n_out, *size)
+    return _combined(flat.view(lay.channels, lay.n_out, batch), lay.coefficients(), 0).T
+
+
+def _combined(out: Tensor, coefficients: list[float], dim: int) -> Tensor:
+    """The sum over channels."""
+    if coefficients == [1.0]:
+        return out.squeeze(dim)
+    parts = zip(out.unbind(dim), coefficients, strict=True)
+    total: Tensor = sum(part * c for part, c in parts)  # type: ignore[assignment]
+    return total
+
+
+def features(cells: LutCells, v: Tensor) -> list[Tensor]:
+    """`cells.features(v)` by the compiled kernel, in float32, without gradients."""
+    pieces = cells.pieces.permute(2, 0, 1).float().contiguous()
+    found = _tabulated(v.contiguous().flatten(), cells.nodes.float(), pieces)
+    return list(found.view(-1, *v.shape))
+
+
+@torch.library.custom_op("devicelab::tabulated", mutates_args=())
+def _tabulated(x: Tensor, nodes: Tensor, pieces: Tensor) -> Tensor:
+    """Piecewise cubics, see `tile_kernel.tabulated`, over torch's threads."""
+    compiled = kernel()
+    if compiled is None:  # `suits` saw to it
+        raise RuntimeError("no compiled kernel")
+    out = x.new_empty(pieces.shape[1], len(x))
+    fixed = x.numpy(), nodes.numpy(), bins_of(nodes.numpy()), pieces.numpy(), out.numpy()
+    if len(x):
+        _in_threads(lambda first, stop: compiled.tabulated(*fixed, first, stop), len(x))
+    return out
+
+
+@_tabulated.register_fake
+def _(x: Tensor, nodes: Tensor, pieces: Tensor) -> Tensor:
+    return x.new_empty(pieces.shape[1], len(x))
+
+
+@torch.library.custom_op("devicelab::tiled_product", mutates_args=())
+def _tiled_product(
+    x: Tensor,
+    shifts: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    weights: Tensor,
+    starts: Tensor,
+    step: Tensor,
+    zeros: Tensor,
+    most: Tensor,
+    places: Tensor,
+    columns: int,
+    stride: int,
+    total: int,
+) -> Tensor:
+    """The kernel's product, see `tile_kernel.product`, over torch's threads."""
+    compiled = kernel()
+    if compiled is None:  # `suits` saw to it
+        raise RuntimeError("no compiled kernel")
+    out = x.new_empty(total)
+    fixed = [a.numpy() for a in (x, shifts, offsets, corners, weights, starts, step, zeros)]
+    tail = most.numpy()[()], out.numpy(), places.numpy(), columns, stride
+    groups = -(-len(corners) // (compiled.LANES * compiled.PANELS))
+    if groups:
+        _in_threads(lambda first, stop: compiled.product(*fixed, *tail, first, stop), groups)
+    return out
+
+
+@_tiled_product.register_fake
+def _(x: Tensor, *args: object) -> Tensor:
+    total = args[-1]
+    assert isinstance(total, int | torch.SymInt)  # noqa: S101
+    return x.new_empty(total)
