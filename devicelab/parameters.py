@@ -104,7 +104,12 @@ def _declared(cls: type[Parametrised]) -> tuple[Parameter, ...]:
 def _check_bounds(owner: str, declared: Parameter, value: Value) -> None:
     if is_tensor(value):
         value = value.detach().cpu().numpy()
-    array = np.asarray(value, dtype=float)
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"{owner}: {declared.name} ({declared.meaning}) is not a number", got=repr(value), allowed="numbers, arrays"
+        ) from error
     good = np.isfinite(array) & (array >= declared.low) & (array <= declared.high)
     if good.all():
         return

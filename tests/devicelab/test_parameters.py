@@ -27,6 +27,11 @@ def test_a_message_says_what_got_allowed_and_unit() -> None:
         assert part in text
 
 
+def test_what_is_not_a_number_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"(?s)r_on .* is not a number.*'a'"):
+        LinearIonDrift(r_on="a", r_off=1e4, k=1.0)
+
+
 def test_errors_survive_pickling_between_processes() -> None:
     with pytest.raises(ParameterError) as caught:
         vteam(r_on=-3.0)
