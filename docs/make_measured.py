@@ -310,7 +310,7 @@ def ni_1t1r() -> Words:
         "bake_before": engineering(float(np.median(before["resistance"])), "ohm", 3),
         "bake_after": engineering(float(np.median(after["resistance"])), "ohm", 3),
         "bake_moved": f"{np.median(moved):.3f}", "bake_doubled": f"{100 * np.mean(moved > np.log10(2)):.1f}",
-        "endurance": rows(["", *worn], [[said, *[of(item, [key])[0] for item in (fast, slow)]] for key, said in keys.items()]),
+        "endurance": rows(["", *worn], [[said, *of(fast, [key]), *of(slow, [key])] for key, said in keys.items()]),
         "fast_points": str(len(fast.series.x)), "slow_points": str(len(slow.series.x)),
         "hundred": str(len(hundred.items)), "hundred_d2d": str(hundred.together["log10_r_on.share"]),
         "reads": rows(["number", "value (95 %)"], [[key, *of(reads.items[0], [key])] for key in read_keys]),

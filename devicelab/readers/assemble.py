@@ -188,6 +188,8 @@ def _trace(block: Block, rows: NDArray[np.int64], found: dict[str, Any], choice:
         meta["rows_dropped"] = int(bad.sum())
     if choice.note:
         meta["derived"] = choice.note
+    if choice.others:
+        meta["other_currents"] = list(choice.others)
     if "t" in signals and choice.t is not None and choice.t.origin:
         meta["start"] = choice.t.origin
     if choice.temperature is not None and np.isfinite(choice.temperature.values[rows]).all():

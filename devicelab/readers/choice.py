@@ -43,7 +43,10 @@ class NoPairError(FileFormatError):
 
 @dataclass(frozen=True)
 class Choice:
-    """The columns of a block that make a trace; `t` and `cycle` may be missing, a temperature only with its unit."""
+    """The columns of a block that make a trace; `t` and `cycle` may be missing, a temperature only with its unit.
+
+    `others` names the currents that are not in the trace.
+    """
 
     v: Column
     i: Column
@@ -51,6 +54,7 @@ class Choice:
     cycle: Column | None
     note: str = ""
     temperature: Column | None = None
+    others: tuple[str, ...] = ()
 
 
 def choose(block: Block, job: Job) -> Choice:
@@ -76,7 +80,8 @@ def choose(block: Block, job: Job) -> Choice:
     kelvin = [k for k in best(block.columns, roles, "temperature") if roles[k].unit is not None]
     chosen = {role: _scaled(block.columns[k], roles[k], role) for role, k in index.items()}
     temperature = next((_scaled(block.columns[k], roles[k], "temperature") for k in kelvin), None)
-    return Choice(chosen["v"], chosen["i"], chosen.get("t"), chosen.get("cycle"), "", temperature)
+    others = tuple(block.columns[k].name for k in best(block.columns, roles, "i") if k != index["i"])
+    return Choice(chosen["v"], chosen["i"], chosen.get("t"), chosen.get("cycle"), "", temperature, others)
 
 
 def _check_units_above(block: Block, roles: list[Role], index: Mapping[str, int]) -> None:

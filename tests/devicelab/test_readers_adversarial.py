@@ -182,6 +182,13 @@ def test_sweeps_side_by_side_keep_their_own_voltage(head: str, tmp_path: Path) -
     assert [trace.meta[key] for trace in (first, second)] == said
 
 
+def test_currents_that_are_left_out_are_named(tmp_path: Path) -> None:
+    body = "".join(f"{v},{i:.9g},{2 * i:.9g}\n" for v, i in zip(V, I, strict=True))
+    trace = read_trace(write(tmp_path, "Voltage (V),I1 (A),I2 (A)\n" + body))
+    assert_same(trace)
+    assert trace.meta["other_currents"] == ["I2"]
+
+
 def test_one_voltage_and_several_currents_of_one_name(tmp_path: Path) -> None:
     body = "".join(f"{k},{v},{i:.9g},{2 * i:.9g}\n" for k, (v, i) in enumerate(zip(V, I, strict=True)))
     first, second = read_traces(write(tmp_path, "t (s),V (V),I (A),I (A)\n" + body))

@@ -228,6 +228,24 @@ def test_files_without_current_over_voltage_are_tables(pattern: str) -> None:
             read_traces(path)
 
 
+@pytest.mark.parametrize("pattern", [name for name in TABLES if name.startswith(("gong", "ni_"))])
+def test_tables_without_header_equal_a_plain_reading(pattern: str) -> None:
+    """All of these are in SI units, so that every column is as it stands in the file."""
+    for path in DATA.glob(pattern):
+        (table,) = read_tables(path)
+        plain = np.loadtxt(path, delimiter="\t" if path.suffix == ".tsv" else ",")
+        np.testing.assert_allclose(np.column_stack([table[name] for name in table]), plain, rtol=SAME, atol=0)
+
+
+def test_extremes_of_tables() -> None:
+    """Literal figures, looked up with `sort -g` in the files."""
+    (table,) = read_tables(DATA / "ni_1t1r_rram_array" / "set_sweep.tsv")
+    assert sorted(set(table["pulse width"].tolist())) == [2e-8, 4e-8, 1e-7, 2e-7, 4e-7, 1e-6, 2e-6]
+    assert (table["gate voltage"].min(), table["gate voltage"].max()) == (0.5, 3.0)
+    assert table.units["resistance after"] == "ohm"
+    assert table["address"].max() == 23998
+
+
 def only(pattern: str, **options: object) -> list[Trace]:
     (path,) = DATA.glob(pattern)
     return read_traces(path, **options)  # type: ignore[arg-type]
