@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from devicelab import VTEAM, WINDOWS, Biolek, Joglekar, parameter_set, parameter_sets, window
+from devicelab import VTEAM, WINDOWS, Biolek, Joglekar, LinearIonDrift, parameter_set, parameter_sets, window
 from devicelab.errors import FileFormatError, ParameterError
 from devicelab.models import model_class
 from devicelab.windows import window_name
