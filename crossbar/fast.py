@@ -126,7 +126,7 @@ def _span(v_wl: Tensor, v_bl: Tensor | None) -> float:
 
 def _law(cells: Cells, pack: _Packing, span: float) -> tuple[int, tuple[Any, ...]] | None:
     """Kind of cell and its parameters; None if the non-linearity is beyond the kernel."""
-    none = (np.zeros(2), np.zeros(1, np.int64), np.zeros((1, 1, 4)))
+    none = (np.zeros(3), np.zeros(1), np.zeros(4), 0, 1)
     if isinstance(cells, Ohmic):
         g = pack.cells(cells.g)
         return pack.kernel.OHMIC, (g, g, 0, *none)
@@ -143,11 +143,18 @@ def _law(cells: Cells, pack: _Packing, span: float) -> tuple[int, tuple[Any, ...
     raise TypeError(type(cells).__name__)
 
 
-def _pieces(cells: LutCells) -> tuple[Array, Array, Array]:
-    """Nodes, the piece in which each of a row of equal bins starts, and cubic coefficients [k - 1, rank, 4]."""
+def _pieces(cells: LutCells) -> tuple[Array, Array, Array, int, int]:
+    """A table as the kernel reads it.
+
+    Nodes [V], infinity for the last, which comes after it; the piece in which each of a row of equal bins starts; cubic
+    coefficients in volts from the node below, [k - 1, rank, 4] flat; the most nodes in a bin; the rank.
+    """
     nodes = cells.nodes.numpy()
-    pieces = np.ascontiguousarray(cells.pieces.detach().numpy().transpose(2, 0, 1))
-    return nodes, bins_of(nodes), pieces
+    bins = bins_of(nodes)
+    refine = int(np.diff(bins, append=len(nodes) - 2).max())
+    pieces = cells.pieces.detach().numpy().transpose(2, 0, 1) / np.diff(nodes)[:, None, None] ** np.arange(4)
+    ends = np.concatenate([nodes[:-1], [np.inf, nodes[-1]]])
+    return ends, bins.astype(np.float64), np.ascontiguousarray(pieces).ravel(), refine, cells.rank
 
 
 def bins_of(nodes: Array) -> Array:

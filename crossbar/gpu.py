@@ -173,7 +173,7 @@ def _law(cells: Cells, v_wl: Tensor, v_bl: Tensor | None, real: torch.dtype) -> 
         bins = (torch.searchsorted(nodes, edges, right=True) - 1).clamp(0, len(nodes) - 2)
         crossed = torch.cat([bins[1:], bins.new_tensor([len(nodes) - 2])]) - bins
         pieces = cells.pieces.detach().permute(2, 0, 1).to(real).contiguous()
-        refine = int(crossed.max()) + 1
+        refine = int(crossed.max())
         return TABLE, amplitudes, amplitudes[0], 0, nodes.to(real), bins.to(torch.int32), pieces, refine
     raise TypeError(type(cells).__name__)
 

@@ -171,7 +171,7 @@ def _currents(
     n: int,
 ) -> float:
     """Newton step taken; cell currents and conductances; word-line drops. Returns the largest excess of conductance."""
-    g, b, halvings, nodes, bins, pieces = law
+    g, b, halvings, nodes, bins, pieces, refine, ranks = law
     conductance, steep = scratch
     columns[:] = 0.0
     floor = steep[0]
@@ -187,7 +187,7 @@ def _currents(
             elif kind == SINH:
                 sinh(outer, conductance, o, g, b, k, halvings)
             else:
-                table(outer, conductance, o, g, k, nodes, bins, pieces)
+                table(outer, conductance, o, g, k, nodes, bins, pieces, refine, ranks)
             d = load(conductance, 0, WIDTH)
             before = widen(load(inner, oi + D, WIDTH))
             excess = larger(excess, d - 10.0 * larger(before, splat(floor, before)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import njit
 
-from .simd import load, splat, square_root, store
+from .simd import at_least, gather, gather_four, larger, load, smaller, splat, square_root, store
 
 ROWS, LANES = 4, 8
 WIDTH = ROWS * LANES
@@ -64,26 +64,33 @@ def ohmic(outer: Flat, conductance: Flat, o: int, g: Flat, k: int) -> None:
 
 @jit
 def table(
-    outer: Flat, conductance: Flat, o: int, amplitudes: Flat, k: int, nodes: Flat, bins: Flat, pieces: Flat
+    outer: Flat,
+    conductance: Flat,
+    o: int,
+    amplitudes: Flat,
+    k: int,
+    nodes: Flat,
+    bins: Flat,
+    pieces: Flat,
+    refine: int,
+    ranks: int,
 ) -> None:
-    """Current and conductance of a low-rank table, linear beyond its ends."""
-    last = nodes.shape[0] - 1
-    ranks = pieces.shape[1]
-    per_volt = bins.shape[0] / (nodes[last] - nodes[0])
-    for q in range(WIDTH):
-        v = outer[o + V + q]
-        inside = min(max(v, nodes[0]), nodes[last])
-        piece = bins[min(int((inside - nodes[0]) * per_volt), bins.shape[0] - 1)]
-        while piece < last - 1 and inside >= nodes[piece + 1]:
-            piece += 1
-        h = nodes[piece + 1] - nodes[piece]
-        t = (inside - nodes[piece]) / h
-        current, slope = 0.0, 0.0
+    """Current and conductance of a low-rank table, linear beyond its ends; see `fast._pieces`."""
+    first, last = nodes[0], nodes[nodes.shape[0] - 1]
+    per_volt = bins.shape[0] / (last - first)
+    for row in range(ROWS):
+        v = load(outer, o + V + row * LANES, LANES)
+        inside = smaller(larger(v, splat(first, v)), splat(last, v))
+        piece = gather(bins, smaller((inside - first) * per_volt, splat(bins.shape[0] - 1.0, v)))
+        for _ in range(refine):
+            piece = piece + at_least(inside, gather(nodes, piece + 1.0))
+        s = inside - gather(nodes, piece)
+        i = splat(0.0, v)
+        d = i
         for rank in range(ranks):
-            c = pieces[piece, rank]
-            a = amplitudes[(k + q // LANES) * ranks + rank]
-            current += a * (c[0] + t * (c[1] + t * (c[2] + t * c[3])))
-            slope += a * (c[1] + t * (2 * c[2] + 3 * t * c[3]))
-        slope /= h
-        outer[o + C + q] = current + slope * (v - inside)
-        conductance[q] = slope
+            a = amplitudes[(k + row) * ranks + rank]
+            c0, c1, c2, c3 = gather_four(pieces, piece * (4.0 * ranks) + 4.0 * rank)
+            i = i + a * (c0 + s * (c1 + s * (c2 + s * c3)))
+            d = d + a * (c1 + s * (2.0 * c2 + 3.0 * s * c3))
+        store(outer, o + C + row * LANES, i + d * (v - inside))
+        store(conductance, row * LANES, d)

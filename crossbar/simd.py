@@ -149,6 +149,16 @@ def larger(typing: Any, a: Any, b: Any) -> Any:
 
 
 @_intrinsic
+def smaller(typing: Any, a: Any, b: Any) -> Any:
+    """The smaller of two vectors, number by number; `a` where `b` is not a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _call(builder, "minnum", a, args)
+
+    return a(a, b), generate
+
+
+@_intrinsic
 def narrow(typing: Any, a: Any) -> Any:
     """A float64 vector in float32."""
     vector = Vector(types.float32, a.length)
@@ -188,3 +198,66 @@ def fold(typing: Any, a: Any, length: Any) -> Any:
         return pieces[0]
 
     return vector(a, length), generate
+
+
+def _rows(context: Any, builder: Any, array: Any, array_type: Any, index: Any, vector: Vector, count: int) -> list[Any]:
+    """The `count` consecutive numbers at each offset of an index vector of floats, one short vector for each."""
+    data = context.make_array(array_type)(context, builder, array).data
+    whole = builder.fptosi(index, ir.VectorType(ir.IntType(64), vector.length))
+    short = Vector(array_type.dtype, count)
+    pointers = (builder.gep(data, [builder.extract_element(whole, ir.IntType(32)(k))]) for k in range(vector.length))
+    return [builder.load(builder.bitcast(p, short.ir.as_pointer()), align=_align(short)) for p in pointers]
+
+
+def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _joined(builder: Any, parts: list[Any]) -> Any:
+    """Short vectors end to end."""
+    while len(parts) > 1:
+        order = list(range(2 * parts[0].type.count))
+        parts = [_shuffle(builder, p, q, order) for p, q in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+@_intrinsic
+def gather(typing: Any, array: Any, index: Any) -> Any:
+    """The numbers of a flat array at whole offsets, which come as floats."""
+    vector = Vector(array.dtype, index.length)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _joined(builder, _rows(context, builder, args[0], array, args[1], index, 1))
+
+    return vector(array, index), generate
+
+
+@_intrinsic
+def gather_four(typing: Any, array: Any, index: Any) -> Any:
+    """Four consecutive numbers of a flat array at each offset, as four vectors."""
+    vector = Vector(array.dtype, index.length)
+    four: Any = types.UniTuple(vector, 4)  # type: ignore[no-untyped-call]
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows = _rows(context, builder, args[0], array, args[1], index, 4)
+        woven = [0, 4, 1, 5, 2, 6, 3, 7]
+        pairs = [_shuffle(builder, p, q, woven) for p, q in zip(rows[::2], rows[1::2], strict=True)]
+        out = []
+        for j in range(4):
+            ends = [2 * j, 2 * j + 1, 8 + 2 * j, 9 + 2 * j]
+            parts = [_shuffle(builder, p, q, ends) for p, q in zip(pairs[::2], pairs[1::2], strict=True)]
+            out.append(_joined(builder, parts))
+        return context.make_tuple(builder, four, out)
+
+    return four(array, index), generate
+
+
+@_intrinsic
+def at_least(typing: Any, a: Any, b: Any) -> Any:
+    """1 where a >= b, else 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.uitofp(builder.fcmp_ordered(">=", args[0], args[1]), a.ir)
+
+    return a(a, b), generate

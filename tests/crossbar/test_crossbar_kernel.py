@@ -152,7 +152,7 @@ def run_kernel(folder: Path) -> Run:
 import numpy as np
 from package import kernel as k
 flat = np.linspace(1, 2, 8)
-none = (np.zeros(2), np.zeros(1, np.int64), np.zeros((1, 1, 4)))
+none = (np.zeros(3), np.zeros(1), np.zeros(4), 0, 1)
 word, bit = np.full(2 * k.WIDTH, 0.1), np.full(2 * k.ROWS, 0.1)
 lines = (word.astype(np.float32), bit.astype(np.float32), word, bit)
 i_out, hard = np.zeros((1, 1, 2, k.LANES)), np.zeros((1, 1), bool)
