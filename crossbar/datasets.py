@@ -240,12 +240,19 @@ def _eeg() -> Data:
     return eeg_windows()
 
 
+def _eeg_files(folder: str | Path) -> Data:
+    from .eeg import load_eeg
+
+    return load_eeg(folder)
+
+
 SHIPPED: dict[str, Callable[[], Data]] = {"digits": _digits, "mnist-5k": load_mnist_5k, "eeg": _eeg}
 """Data sets that need no files."""
 ON_DISK: dict[str, Callable[[str | Path], Data]] = {
     "mnist": load_mnist,
     "fashion-mnist": load_fashion_mnist,
     "cifar10": load_cifar10,
+    "eeg-edf": _eeg_files,
 }
 """Data sets read from a folder."""
 

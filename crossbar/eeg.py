@@ -19,13 +19,17 @@ Windows of one second, at `RATE` samples a second, are labelled by whether a sei
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.signal import fftconvolve
 
+from devicelab.errors import FileFormatError
+
 from .datasets import Data
+from .edf import read_edf, write_edf
 
 RATE = 64
 """Samples a second."""
@@ -114,6 +118,41 @@ def _smooth(rng: np.random.Generator, n: int, seconds: float) -> Array:
     return np.asarray(fftconvolve(noise, kernel / np.sqrt((kernel**2).sum()), "valid"))
 
 
+SEIZURE_SIGNAL = "SEIZURE"
+"""Label of the signal that is above one half while a seizure is on."""
+
+
+def save_recording(recording: Recording, path: str | Path, *, force: bool = False) -> None:
+    """Write a recording as EDF: its channels in microvolt, and a last signal that says when a seizure is on."""
+    labels = [f"EEG {k + 1}" for k in range(len(recording.signal))]
+    values = np.vstack([recording.signal, recording.seizure.astype(float)])
+    units = ["uV"] * len(labels) + ["1"]
+    write_edf(path, values, [*labels, SEIZURE_SIGNAL], rate=recording.rate, units=units, force=force)
+
+
+def load_recording(path: str | Path) -> Recording:
+    """A recording from an EDF file with a signal called `SEIZURE_SIGNAL`.
+
+    Raises:
+        FileFormatError: If the file is not EDF, or lacks that signal.
+    """
+    signal, labels, rate = read_edf(path)
+    if SEIZURE_SIGNAL not in labels or len(labels) < 2:
+        raise FileFormatError("no signal says when a seizure is on", got=f"{path}: {labels}", allowed=SEIZURE_SIGNAL)
+    k = labels.index(SEIZURE_SIGNAL)
+    return Recording(np.delete(signal, k, axis=0), signal[k] > 0.5, rate)
+
+
+def load_eeg(folder: str | Path) -> Data:
+    """Windows of the recordings ``train.edf`` and ``test.edf`` of a folder, as `eeg_windows` makes them."""
+    recordings = []
+    for name in ("train.edf", "test.edf"):
+        if not (Path(folder) / name).is_file():
+            raise FileFormatError("recording not found", got=str(folder), allowed="train.edf and test.edf")
+        recordings.append(load_recording(Path(folder) / name))
+    return _data(recordings)
+
+
 def eeg_windows(seconds: float = 5000.0, *, seed: int = 0) -> Data:
     """Windows of one second and whether a seizure is on: the first four fifths to train, a second recording to test.
 
@@ -129,10 +168,15 @@ def eeg_windows(seconds: float = 5000.0, *, seed: int = 0) -> Data:
         Inputs [b, channels, rate], class 1 for a seizure.
     """
     rng = np.random.default_rng(seed)
+    return _data([record(share * seconds, rng) for share in (0.8, 0.2)])
+
+
+def _data(recordings: list[Recording]) -> Data:
+    """Windows to train on from the first recording, to test on from the second."""
     parts: list[torch.Tensor] = []
     scale: float | None = None
-    for share in (0.8, 0.2):
-        x, y = record(share * seconds, rng).windows()
+    for recording in recordings:
+        x, y = recording.windows()
         scale = float(np.quantile(np.abs(x), 0.6827)) if scale is None else scale
         parts += [torch.from_numpy((np.clip(x / scale, -4, 4) / 8 + 0.5).astype(np.float32)), torch.from_numpy(y)]
     return Data("eeg", *parts)

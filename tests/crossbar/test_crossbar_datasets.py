@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from crossbar.datasets import load_cifar10, load_data, load_fashion_mnist, load_mnist, load_mnist_5k, read_idx
-from crossbar.eeg import RATE, eeg_windows, record
+from crossbar.eeg import RATE, eeg_windows, load_recording, record, save_recording
 from crossbar.zoo import NETWORKS, googlenet, input_shape, network, neurosim_vgg8, products, vgg8
 from devicelab.errors import FileFormatError, MissingDependencyError, ParameterError
 
@@ -222,3 +222,52 @@ def test_products_are_those_of_the_published_networks() -> None:
 def test_an_unknown_network_is_explained() -> None:
     with pytest.raises(ParameterError, match="did you mean vgg8"):
         network("vgg-8")
+
+
+def test_a_recording_survives_the_edf_file(tmp_path: Path) -> None:
+    recording = record(40.0, np.random.default_rng(5))
+    save_recording(recording, tmp_path / "train.edf")
+    found = load_recording(tmp_path / "train.edf")
+    assert found.rate == RATE
+    np.testing.assert_array_equal(found.seizure, recording.seizure)
+    step = 1.1 * np.ptp(recording.signal, axis=1).max() / 65535  # the range is rounded outwards
+    np.testing.assert_allclose(found.signal, recording.signal, atol=step)
+    # read by the letter of the format: header of the first signal at its published offsets
+    raw = (tmp_path / "train.edf").read_bytes()
+    count = int(raw[252:256])
+    assert (raw[:8], count, int(raw[184:192])) == (b"0       ", 5, 256 * 6)
+    assert raw[256:272].decode().strip() == "EEG 1"
+    low = float(raw[256 + count * 104 : 256 + count * 104 + 8])
+    high = float(raw[256 + count * 112 : 256 + count * 112 + 8])
+    first = np.frombuffer(raw[256 * 6 : 256 * 6 + 2 * RATE], "<i2")
+    volts = low + (first.astype(float) + 32768) * (high - low) / 65535
+    np.testing.assert_allclose(volts, recording.signal[0, :RATE], atol=step)
+
+
+def test_windows_of_files_are_those_of_the_recordings(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, share in (("train", 0.8), ("test", 0.2)):
+        save_recording(record(share * 200, rng), tmp_path / f"{name}.edf")
+    found, made = load_data("eeg-edf", tmp_path), eeg_windows(200, seed=0)
+    assert torch.equal(found.train_y, made.train_y)
+    torch.testing.assert_close(found.test_x, made.test_x, rtol=0, atol=1e-3)  # 16 bits
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda raw: raw[:-2], "cut off"),
+        (lambda raw: raw + b"12", "cut off, or too long"),
+        (lambda raw: b"1" + raw[1:], "not an EDF file"),
+        (lambda raw: raw[:300], "within its header"),
+        (lambda raw: raw[:236] + b"many    " + raw[244:], "unreadable number of records"),
+        (lambda raw: raw.replace(b"SEIZURE", b"NOTHING"), "no signal says"),
+        (lambda raw: b"", "not an EDF file"),
+    ],
+)
+def test_damaged_recordings_are_refused(damage: object, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.edf"
+    save_recording(record(20.0, np.random.default_rng(5)), path)
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(FileFormatError, match=words):
+        load_recording(path)
