@@ -206,7 +206,7 @@ class Config:
         subtraction: The same for plus minus minus, and for the reference column.
         permute: Order columns within a tile by conductance, largest next to the driver, and rows with the largest next
             to the sense node, to lessen the voltage lost in lines.
-        share_tiles: Put groups of a convolution, and layers smaller than a tile, into common tiles.
+        share_tiles: Put as many groups of a convolution as fit on the diagonal of one tile, instead of one a tile.
         dac: What drives the word lines.
         adc: What converts column currents.
         sense: What reads columns.

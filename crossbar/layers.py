@@ -160,6 +160,10 @@ class ArrayConv(ArrayLayer):
         self.pads = layer._reversed_padding_repeated_twice
         self.mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
 
+    def use(self) -> str:
+        """Convolutions with other groups make other matrices of a weight."""
+        return f"{super().use()} {self._geometry}"
+
     def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
         """A matrix for every group, or for those that share a tile."""
         groups, together = self._geometry
@@ -213,6 +217,10 @@ class ArrayConvTranspose(ArrayLayer):
         self.register_buffer("spread", spread.to(layer.weight.device), persistent=False)
 
     spread: Tensor
+
+    def use(self) -> str:
+        """Convolutions with other groups make other matrices of a weight."""
+        return f"{super().use()} {self._groups}"
 
     def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
         """A matrix from channels to channels times taps for every group."""
