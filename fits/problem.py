@@ -46,11 +46,14 @@ SCREEN_TOLERANCE = 1e-4
 """The same in a screen."""
 
 BLUR = 30.0
-"""Standard deviations beyond which a residual of a screen of stepped models counts as its logarithm: their currents miss
-by decades, and the best basin is the one that is right on most samples, not the one least wrong on the rest."""
+"""Standard deviations beyond which a residual of a screen of stepped models counts as its logarithm: their currents
+miss by decades, and the best basin is the one right on most samples, not the one least wrong on the rest."""
 
 SETTLE = 4
 """Descents that a creeping fit is given again: chi2 falls geometrically between them, so more have not helped."""
+
+PATIENCE = 100
+"""Evaluations without gain after which a descent counts as creeping, not as cut short."""
 
 FAR = 1e4
 """Residual where a trial point overflows: farther than any that does not."""
@@ -358,7 +361,8 @@ class Problem:
             if outcome.success:
                 break
             again = self.descend(self.vector(outcome.params))
-            again.success |= bool(outcome.chisqr - again.chisqr < scatter * max(1.0, again.redchi))
+            gained = outcome.chisqr - again.chisqr
+            again.success |= bool(again.nfev >= PATIENCE and gained < scatter * max(1.0, again.redchi))
             outcome = again
         return outcome
 

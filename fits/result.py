@@ -24,6 +24,9 @@ Z95 = 1.959964
 LOOSE = 2.0
 """Width of an interval, in decades, beyond which a parameter is called weakly determined."""
 
+AT_BOUND = 1e-3
+"""Distance from a hard limit, of the range between them: descents approach it from within and never reach it."""
+
 UNSEEN = 3.0
 """Relative change of the current, in units of the relative noise, below which no switching is seen."""
 
@@ -258,7 +261,7 @@ def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array) 
     own = 2 * Z95 * np.sqrt(np.diag(covariance)) / space.width
     out = []
     for k, axis in enumerate(space.axes):
-        edge = min(theta[k] - axis.floor, axis.ceiling - theta[k]) < 1e-6 * (axis.ceiling - axis.floor)
+        edge = min(theta[k] - axis.floor, axis.ceiling - theta[k]) < AT_BOUND * (axis.ceiling - axis.floor)
         note = "at bound" if edge else ""
         if own[k] > 1.0:
             note = "not determined: interval wider than the range searched"
