@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from ..errors import ParameterError, TraceError, unknown_name
 from ..trace import Trace
 from .cycle import Cycle, characterise
-from .distributions import MIN_SAMPLES, DistributionFit, rank_distributions
+from .distributions import DRAWS, MIN_SAMPLES, DistributionFit, rank_distributions
 from .sweeps import split_cycles
 from .variability import Autocorrelation, Components, Spread, autocorrelation, spread, variance_components
 
 FORMING_VOLTAGE = 1.5
 FORMING_RESISTANCE = 10.0
+MANY, FEW_DRAWS = 300, 250
 COLUMNS = ("file", "device", "cycle", "run", "sheet", "index", "polarity", "forming", "held")
 
 
@@ -103,7 +104,9 @@ class Study:
             first.unit,
             first.method,
             spread(values, first.unit, seed=seed),
-            tuple(rank_distributions(values, seed=seed)) if several else (),
+            tuple(rank_distributions(values, seed=seed, draws=FEW_DRAWS if values.size > MANY else DRAWS))
+            if several
+            else (),
             autocorrelation(values) if several and not (named and len(devices) > 1) else None,
             variance_components(devices, first.unit, seed=seed) if named and len(devices) > 1 else None,
             sum(1 for c in self.cycles if name in c and c[name].censored and not c.forming),
