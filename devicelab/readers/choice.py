@@ -138,7 +138,10 @@ def find_column(block: Block, what: str | int, role: str, name: str) -> int:
     elif what in names:
         return names.index(what)
     else:
-        fits = [k for k, label in enumerate(names) if re.fullmatch(what, label, re.IGNORECASE)]
+        try:
+            fits = [k for k, label in enumerate(names) if re.fullmatch(what, label, re.IGNORECASE)]
+        except re.error:  # no pattern, and no name either
+            fits = []
         if fits:
             return fits[0]
     raise FileFormatError(

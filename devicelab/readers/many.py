@@ -72,6 +72,10 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         FileFormatError: If one of them stands for no file.
     """
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not all(str(item).strip() for item in given) or not given:
+        raise FileFormatError(
+            "no files named", got=repr(paths), allowed="a file, a folder or a glob", hint="'.' is here"
+        )
     found: dict[Path, None] = {}
     for item in given:
         path = Path(item)
@@ -188,7 +192,7 @@ def read_into_store(
 
 def _checked(pattern: str, workers: int, options: ReadOptions) -> tuple[str, dict[str, Any]]:
     Options.of(options)
-    if workers < 1:
+    if not isinstance(workers, int) or workers < 1:
         raise ParameterError("too few processes", got=workers, allowed="workers=1 or more")
     try:
         re.compile(pattern)

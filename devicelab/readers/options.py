@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+
 from ..errors import ParameterError, unknown_name
 from .profile import Profile
 
@@ -54,13 +56,14 @@ class Options:
         """Options from keyword arguments.
 
         Raises:
-            ParameterError: If an option is unknown, or a rate, duration or shunt is not positive.
+            ParameterError: If an option is unknown or of another type, or a rate, duration or shunt is not positive.
         """
         known = [item.name for item in fields(Options)]
         for key in given:
             if key not in known:
                 raise unknown_name("option for reading", key, known)
         options = Options(**given)
+        _check_types(options)
         for key in ("rate", "duration", "shunt"):
             value = getattr(options, key)
             if value is not None and not 0 < value < float("inf"):
@@ -71,3 +74,28 @@ class Options:
             if role not in {"v", "i", "t", "cycle"}:
                 raise unknown_name("role of a column", role, ["v", "i", "t", "cycle"])
         return options
+
+
+def _check_types(options: Options) -> None:
+    """Raise `ParameterError` for values of a type that no reader takes."""
+    names = (options.split,) if isinstance(options.split, str) else options.split
+    wrong = {
+        "columns": (options.columns, "{'v': 1, 'i': 'Current'}", _is_map(options.columns, (str, int))),
+        "units": (options.units, "{'i': 'uA'}", _is_map(options.units, str)),
+        "split": (options.split, "a name, or a tuple of names", _is_names(names)),
+        "drop_nan": (options.drop_nan, "True or False", isinstance(options.drop_nan, bool)),
+    }
+    for key in ("rate", "duration", "shunt"):
+        value = getattr(options, key)
+        wrong[key] = (value, "a positive number", value is None or isinstance(value, (int, float, np.number)))
+    for key, (value, allowed, fits) in wrong.items():
+        if not fits:
+            raise ParameterError(f"option {key} is of another type", got=repr(value), allowed=allowed)
+
+
+def _is_map(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(item, kind) for item in value.values())
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)

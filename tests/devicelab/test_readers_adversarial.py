@@ -311,3 +311,9 @@ def test_script_without_a_guard_ends_with_an_error_and_not_in_a_loop(tmp_path: P
     assert done.returncode == 1
     assert 'allowed: a script that runs nothing when imported: if __name__ == "__main__":' in done.stderr
     assert "ParameterError: the processes that read files end as soon as they start" in done.stderr
+
+
+@pytest.mark.parametrize("paths", ["", [], [" "]])
+def test_no_path_is_not_the_folder_that_one_stands_in(paths: object) -> None:
+    with pytest.raises(DevicelabError, match="no files named"):
+        find_files(paths)  # type: ignore[arg-type]

@@ -108,6 +108,13 @@ def test_several_traces_need_an_index(tmp_path: Path) -> None:
         ({"profile": "generik"}, "did you mean generic"),
         ({"unit": {"i": "A"}}, "did you mean units"),
         ({"columns": {"current": 1}}, "unknown role"),
+        ({"columns": {"v": None}}, "columns is of another type"),
+        ({"columns": "v"}, "columns is of another type"),
+        ({"units": {"i": 5}}, "units is of another type"),
+        ({"units": None}, "units is of another type"),
+        ({"rate": "fast"}, "rate is of another type"),
+        ({"split": 3}, "split is of another type"),
+        ({"drop_nan": "maybe"}, "drop_nan is of another type"),
     ],
 )
 def test_wrong_option_is_named(options: dict[str, object], words: str, tmp_path: Path) -> None:
@@ -118,6 +125,13 @@ def test_wrong_option_is_named(options: dict[str, object], words: str, tmp_path:
 def test_column_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"1 'Time', 2 'Voltage', 3 'Current'"):
         read_traces(write(tmp_path, GOOD), columns={"i": "Strom"})
+
+
+def test_column_name_that_is_no_pattern_is_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "t,a[(,b\n0,0,0\n1,1,1e-6\n")
+    assert read_trace(path, columns={"v": "a[(", "i": "b"}).v.tolist() == [0, 1]
+    with pytest.raises(FileFormatError, match=r"no column '\[\[\(' for v"):
+        read_traces(path, columns={"v": "[[(", "i": "b"})
 
 
 def test_stated_unit_must_fit_the_role(tmp_path: Path) -> None:
