@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from ..errors import ParameterError, unknown_name
+from ..errors import FileFormatError, ParameterError, unknown_name
 from ..files import replacing, write_text
 from ..models import MODELS, model_class
-from ..models.base import Model, SeparableModel
+from ..models.base import Model
 from ..parameter_sets import parameter_set, parameter_set_info, parameter_sets
-from . import choose, number, parse_window, read_files, say
-
-FITTABLE = [name for name, cls in MODELS.items() if issubclass(cls, SeparableModel)]
+from . import choose, fit_modes, number, parse_window, read_files, say
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path())
-@click.option("--model", "model_name", default="vteam", show_default=True, help=f"One of {', '.join(FITTABLE)}.")
+@click.option("--model", "model_name", default="vteam", show_default=True, help=f"all, or one of {', '.join(MODELS)}.")
 @click.option("--window", default="none", show_default=True, metavar="NAME[:p=2]", help="Window function.")
 @click.option("--resistance", type=click.Choice(["linear", "exponential"]), help="Resistance law of VTEAM.")
 @click.option("--polarity", type=click.Choice(["1", "-1"]), help="Found from the traces unless given.")
 @click.option("--fix", multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
+@click.option(
+    "--drive",
+    type=click.Choice(["voltage", "current"]),
+    default="voltage",
+    show_default=True,
+    help="What the instrument prescribed; the other is fitted.",
+)
+@click.option(
+    "--series-resistance",
+    metavar="OHM",
+    help="Between source and device, for traces of the source's voltage: a value, or fit.",
+)
+@click.option("--periodic", is_flag=True, help="Each trace is whole periods of a loop that repeats itself.")
+@click.option("--robust", is_flag=True, help="Bound what outliers can do (Huber's loss).")
 @click.option("--trace", "index", multiple=True, type=int, help="Use only this trace of the file (from 0); repeat.")
 @click.option("--profile", help="Instrument profile, by name or TOML file; detected unless given.")
 @click.option("--duration", type=float, help="Duration of a sweep [s], for files without time.")
-@click.option("--starts", default=4, show_default=True, help="Descents from the best screened points.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the screen.")
+@click.option(
+    "--starts",
+    type=click.IntRange(1, 1000),
+    default=4,
+    show_default=True,
+    help="Descents from the best screened points.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the screen.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for fit.json, device.toml, fit_N.png, device.subckt."
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON on standard output.")
+@fit_modes.options
 def command(
     files: tuple[str, ...],
     model_name: str,
@@ -41,6 +60,10 @@ def command(
     resistance: str | None,
     polarity: str | None,
     fix: tuple[str, ...],
+    drive: str,
+    series_resistance: str | None,
+    periodic: bool,
+    robust: bool,
     index: tuple[int, ...],
     profile: str | None,
     duration: float | None,
@@ -49,28 +72,70 @@ def command(
     out: Path | None,
     force: bool,
     as_json: bool,
+    compare: bool,
+    each: bool,
+    each_cycle: bool,
+    profiles: bool,
+    advise: str | None,
+    draws: int | None,
+    retry: bool,
+    workers: int | None,
 ) -> None:
     """Fit a model to measured traces of one device; several files or cycles are fitted together.
 
     Example: devicelab fit data/oxide_large.csv data/oxide_fast.csv --model vteam --window biolek:p=2 --out out/fit
     """
+    fit_modes.exclusive(compare=compare or model_name == "all", each=each, cycles=each_cycle)
+    held = dict(part.partition("=")[::2] for part in fix)
+    values = {name: number(value, name) for name, value in held.items()}
+    options: dict[str, Any] = {"fixed": list(held), "starts": starts, "seed": seed}
+    options |= {"polarity": int(polarity)} if polarity else {}
+    options |= {"drive": drive} if drive != "voltage" else {}
+    options |= {"series_resistance": _series(series_resistance)} if series_resistance else {}
+    options |= {"periodic": True} if periodic else {}
+    options |= {"loss": "huber"} if robust else {}
+    if out is not None and not (each or each_cycle):
+        _check_out(out, force)
+    wanted = list(MODELS) if model_name == "all" else [model_name]
+    templates = [_template(name, window, resistance, values) for name in wanted]
+    if each:
+        template, rest = templates[0], {**options, "workers": workers, "retry": retry}
+        reading = {"profile": profile, "duration": duration}
+        fit_modes.each(template, files, out, lambda path: read_files((str(path),), **reading), **rest)
+        return
     traces = choose(read_files(files, profile=profile, duration=duration), index)
     import fits
 
-    held = dict(part.partition("=")[::2] for part in fix)
-    template = _template(model_name, window, resistance, {name: number(value, name) for name, value in held.items()})
-    result = fits.fit(
-        template,
-        traces,
-        fixed=list(held),
-        polarity=int(polarity) if polarity else None,
-        starts=starts,
-        seed=seed,
-        progress=say,
-    )
+    if each_cycle:
+        fit_modes.cycles(templates[0], traces, out, force, workers=workers, **options)
+        return
+    if compare or model_name == "all":
+        laws = [resistance] if resistance else ["linear", "exponential"]
+        models = fit_modes.variants(templates, laws)
+        result = fit_modes.compare(models, traces, out, force, workers=workers, **options)
+    else:
+        result = fits.fit(templates[0], traces, progress=say, **options)
     click.echo(result.to_json() if as_json else result.report())
     if out is not None:
         _write(out, result, force)
+    fit_modes.after(result, out, force, profiles, advise, draws, workers)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    """Refuse before the fit what would be refused after it."""
+    if out.exists() and not out.is_dir():
+        raise FileFormatError("--out is a file", got=str(out), allowed="a folder, made if it does not exist")
+    taken = [name for name in ("fit.json", "device.toml", "device.subckt", "fit_1.png") if (out / name).exists()]
+    if taken and not force:
+        raise FileFormatError(
+            "the folder holds a fit already: a file exists",
+            got=", ".join(str(out / name) for name in taken),
+            hint="another --out, or --force to replace them",
+        )
+
+
+def _series(text: str) -> float | Literal["fit"]:
+    return "fit" if text == "fit" else number(text, "--series-resistance")
 
 
 def _template(name: str, window: str, resistance: str | None, held: dict[str, float]) -> Model:
