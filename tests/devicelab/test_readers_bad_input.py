@@ -130,8 +130,8 @@ def test_column_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
 def test_column_name_that_is_no_pattern_is_a_name(tmp_path: Path) -> None:
     path = write(tmp_path, "t,a[(,b\n0,0,0\n1,1,1e-6\n")
     assert read_trace(path, columns={"v": "a[(", "i": "b"}).v.tolist() == [0, 1]
-    with pytest.raises(FileFormatError, match=r"no column '\[\[\(' for v"):
-        read_traces(path, columns={"v": "[[(", "i": "b"})
+    with pytest.raises(FileFormatError, match=r"no column .c\[\(. for v"):
+        read_traces(path, columns={"v": "c[(", "i": "b"})
 
 
 def test_stated_unit_must_fit_the_role(tmp_path: Path) -> None:
