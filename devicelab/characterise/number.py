@@ -30,8 +30,9 @@ class Number:
     censored: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain data."""
-        return asdict(self)
+        """The fields as plain data; None for what is not finite, which JSON does not know."""
+        fields = asdict(self)
+        return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in fields.items()}
 
     def __str__(self) -> str:
         if self.low is None and self.high is None:

@@ -205,7 +205,7 @@ class _Journal:
             self._write(_stamp(path), cycles, skipped)
 
     def _write(self, stamp: str, cycles: list[Cycle], skipped: list[tuple[str, str]]) -> None:
-        rows = [{**vars(c), "numbers": {n: v.to_dict() for n, v in c.items()}, "meta": dict(c.meta)} for c in cycles]
+        rows = [{**vars(c), "numbers": {n: vars(v) for n, v in c.items()}, "meta": dict(c.meta)} for c in cycles]
         self.file.write(plain_json({"stamp": stamp, "cycles": rows, "skipped": skipped}) + "\n")
         self.file.flush()
 
