@@ -120,7 +120,7 @@ def cycles() -> None:
     rows = np.stack([varied.i[2000 * k : 2000 * k + 2001] for k in range(count)])
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
     _cycle(axes[0], drive, plain.i[None], "Pt/Hf/Ti, 0.5 Hz")
-    _cycle(axes[1], drive, rows, "ten cycles: R_on drawn at each SET, R_off at each RESET")
+    _cycle(axes[1], drive, rows, "ten cycles: R_on by SET, R_off by RESET")
     save(figure, "gallery_pt_hf_ti.png")
 
 

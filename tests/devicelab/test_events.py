@@ -100,6 +100,19 @@ def test_reads_and_repeated_pulses_draw_nothing() -> None:
     np.testing.assert_allclose(trace.v[seen] / trace.i[seen], events.reset["r_off"][0], rtol=1e-9)
 
 
+def test_reads_of_either_sign_show_the_same_resistance() -> None:
+    """Halfway, where r_on and r_off both count: what the next event will draw is not seen before it happens."""
+    drive = pulses([-1.0, -0.1, 0.1, -0.1, 1.0, 0.1, -0.1, 0.1], 0.2)
+    trace, (events,) = simulate_events(device(k_on=2.0, k_off=1.0), drive, SPREAD, np.random.default_rng(1), x0=0.2)
+    assert events.t_set.size == events.t_reset.size == 1
+    top, t = drive.t[drive.v == 1.0], drive.t
+    after_set = (t > t[drive.v == -1.0][-1]) & (t < top[0] - 0.02)  # the edge of the RESET pulse is its own
+    for late in (after_set, t > top[-1]):
+        seen = late & (np.abs(drive.v) == 0.1)
+        assert 0.1 < trace.x[seen][0] < 0.9
+        np.testing.assert_allclose(trace.v[seen] / trace.i[seen], trace.v[seen][0] / trace.i[seen][0], rtol=1e-9)
+
+
 def test_a_threshold_drawn_above_the_amplitude_waits_for_a_larger_voltage() -> None:
     """Nothing has moved, so nothing is drawn anew: five SET halves up to the median threshold, then five of 1 V."""
     drive = sine(1.0, 1.0, periods=10, points=40)
