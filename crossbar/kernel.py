@@ -48,6 +48,22 @@ MAX_NEWTON, MAX_CG = 25, 400
 
 
 @jit
+def word_offset(word: Flat, ib: int, j: int, n: int) -> int:
+    """Where the resistances before the cells (ib, j) are; one block of them serves all blocks if that is all."""
+    return (ib * n + j) * WIDTH if word.shape[0] > n * WIDTH else j * WIDTH
+
+
+@jit
+def _word_drops(cells: Flat, word: Flat, size: int, slot: int, zero: Flat, ib: int, n: int) -> None:
+    """What a block of word lines loses up to each cell, in place of the currents beyond it."""
+    drop = zero
+    for j in range(n):
+        o = (ib * n + j) * size + slot
+        drop = drop + load(word, word_offset(word, ib, j, n), WIDTH) * load(cells, o, WIDTH)
+        store(cells, o, drop)
+
+
+@jit
 def _advance(inner: Flat, word: Flat, columns: Flat, alpha: Flat, beta: Flat, dots: Flat, blocks: int, n: int) -> None:
     """Step, residual and direction of one iteration, then word-line drops of the direction's currents.
 
@@ -75,21 +91,11 @@ def _advance(inner: Flat, word: Flat, columns: Flat, alpha: Flat, beta: Flat, do
             store(inner, o + T, behind)
             k = j * 2 * LANES
             store(columns, k, load(columns, k, LANES) + fold(current, LANES))
-        drop = splat(0.0, a)
-        for j in range(n):
-            o = (ib * n + j) * INNER + T
-            drop = drop + load(word, word_offset(word, ib, j, n), WIDTH) * load(inner, o, WIDTH)
-            store(inner, o, drop)
+        _word_drops(inner, word, INNER, T, splat(0.0, a), ib, n)
         rr = rr + widen(fold(rr_block, LANES))
         pr = pr + widen(fold(pr_block, LANES))
     store(dots, RR, rr)
     store(dots, PR, pr)
-
-
-@jit
-def word_offset(word: Flat, ib: int, j: int, n: int) -> int:
-    """Where the resistances before the cells (ib, j) are; one block of them serves all blocks if that is all."""
-    return (ib * n + j) * WIDTH if word.shape[0] > n * WIDTH else j * WIDTH
 
 
 @jit
@@ -197,13 +203,10 @@ def _currents(
             store(outer, o + U, behind)
             c = j * 4 * LANES
             store(columns, c, load(columns, c, LANES) + fold(current, LANES))
-        drop = splat(0.0, excess)
-        for j in range(n):
-            o = (ib * n + j) * OUTER + U
-            drop = drop + load(word, word_offset(word, ib, j, n), WIDTH) * load(outer, o, WIDTH)
-            store(outer, o, drop)
+        _word_drops(outer, word, OUTER, U, splat(0.0, excess), ib, n)
     store(conductance, 0, excess)
-    return conductance.max()  # type: ignore[no-any-return]
+    most: float = conductance.max()
+    return most
 
 
 @jit
