@@ -230,7 +230,9 @@ if __name__ == "__main__":
     if "--batch" in sys.argv:
         one_batch(sys.argv[-2], int(sys.argv[-1]))
     else:
+        batches(
+            [1_000, 10_000, 100_000] if "--large" in sys.argv else [1_000, 10_000]
+        )  # first: a process inherits peaks
         single_traces()
         other_costs()
         many_cycles()
-        batches([1_000, 10_000, 100_000] if "--large" in sys.argv else [1_000, 10_000])
