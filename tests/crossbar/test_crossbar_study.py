@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -247,3 +250,22 @@ def test_wrong_use_is_explained(
     assert code == 1
     assert words in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(experiment: Path, tmp_path: Path) -> None:
+    experiment.write_text(EXPERIMENT.replace("draws = 2", "draws = 20"))
+    whole = run_sweep(experiment, tmp_path / "whole")
+    command = [sys.executable, "-m", "devicelab.cli", "sweep", str(experiment), "--out", str(tmp_path / "parts")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    draws = tmp_path / "parts" / "draws"
+    while process.poll() is None and len(list(draws.glob("*.json")) if draws.is_dir() else []) < 5:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    stored = len(list(draws.glob("*.json")))
+    assert 5 <= stored < 80
+    resumed = run_sweep(experiment, tmp_path / "parts")
+    assert resumed.reused == stored
+    assert [case.accuracy for case in resumed.cases] == [case.accuracy for case in whole.cases]
+    assert [case.error for case in resumed.cases] == [case.error for case in whole.cases]
