@@ -11,6 +11,7 @@ from .fit import fit, set_polarity
 from .noise import Noise, compliance_mask, estimate_noise
 from .profile import Profile, plot_profiles, profile, switching_time
 from .result import Estimate, FitResult
+from .saved import SavedFit, load_fit
 from .static import fit_static
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Noise",
     "Population",
     "Profile",
+    "SavedFit",
     "Sweep",
     "advise",
     "agreement",
@@ -36,6 +38,7 @@ __all__ = [
     "fit",
     "fit_static",
     "held_out",
+    "load_fit",
     "plot_profiles",
     "predict",
     "profile",
