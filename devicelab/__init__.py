@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import plot
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .drive import CurrentDrive, Drive, pulses, sine, triangle
 from .errors import DevicelabError
-from .lut import Lut
 from .models import (
     MMS,
     MODELS,
@@ -24,8 +25,6 @@ from .models import (
     YakopcicTwoBranch,
 )
 from .parameter_sets import parameter_set, parameter_sets
-from .readers import read_trace, read_traces
-from .simulation import simulate
 from .trace import Trace
 from .windows import (
     WINDOWS,
@@ -40,7 +39,32 @@ from .windows import (
     window,
 )
 
+if TYPE_CHECKING:
+    from . import plot
+    from .lut import Lut
+    from .readers import read_trace, read_traces
+    from .simulation import simulate
+
 __version__ = "0.1.0"
+
+_LATER = {
+    "Lut": ".lut",
+    "read_trace": ".readers",
+    "read_traces": ".readers",
+    "simulate": ".simulation",
+}
+"""What needs scipy, h5py or matplotlib, imported when first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return importlib.import_module(".plot", __name__)
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LATER[name], __name__), name)
+    globals()[name] = value
+    return value
+
 
 __all__ = [
     "MMS",
