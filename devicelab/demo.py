@@ -127,27 +127,17 @@ def _measured(story: Story, traces: list[Trace]) -> None:
 def _fit(story: Story, traces: list[Trace]) -> Any:
     import fits
 
-    story.step("The fit", "VTEAM with five combinations of resistance law and window; the lowest AIC wins.")
-    attempts, rows = [], []
-    for name, window, resistance in CANDIDATES:
-        template = VTEAM(
+    story.step("The fit", "VTEAM with five combinations of resistance law and window; the lowest AICc wins.")
+    templates = {
+        name: VTEAM(
             r_on=1e3, r_off=1e5, v_on=-0.5, v_off=0.5, k_on=1.0, k_off=1.0, window=window, resistance=resistance
         )
-        result = fits.fit(template, traces, starts=8)
-        attempts.append(result)
-        quality = result.metrics
-        rows.append(
-            {
-                "model": name,
-                "NRMSE [%]": 100 * quality["nrmse"],
-                "log RMSE [decades]": quality["log_rmse"],
-                "chi2/dof": result.statistics["redchi"],
-                "AIC": result.statistics["aic"],
-            }
-        )
-        story.say(f"          {name:<26} NRMSE {100 * quality['nrmse']:5.2f} %")
-    best = min(attempts, key=lambda result: result.statistics["aic"])
-    story.report.table(rows)
+        for name, window, resistance in CANDIDATES
+    }
+    found = fits.compare(templates, traces, holdout=(), starts=8, progress=lambda line: story.say(f"          {line}"))
+    best = found.best
+    story.report.table(found.table())
+    story.report.figure(found.plot(), "models", "Error of each candidate, and its AICc above the least.")
     story.report.preformatted(best.report())
     fitted = best.simulate()
     for k, (trace, model) in enumerate(list(zip(traces, fitted, strict=True))[:2]):
@@ -157,7 +147,7 @@ def _fit(story: Story, traces: list[Trace]) -> Any:
     best.to_json(folder / "fit.json", force=True)
     write_text(folder / "device.toml", best.parameter_set(), force=True)
     story.summary["fit"] = {key: float(value) for key, value in best.metrics.items()}
-    story.summary["model"] = rows[attempts.index(best)]["model"]
+    story.summary["model"] = found.rows[0].name
     return best
 
 
