@@ -42,6 +42,9 @@ STEPPED = 5e-4
 TOLERANCE = 1e-5
 """Error of the state that one step of a simulation may make: a thousandth of what 1 % noise hides."""
 
+FINE = 1e-9
+"""The same for the final, central differences, from which the intervals come."""
+
 SCREEN_TOLERANCE = 1e-4
 """The same in a screen."""
 
@@ -267,7 +270,7 @@ class Problem:
         rows, space = np.arange(free.size), self.space
         step = np.zeros((free.size, theta.size))
         step[rows, free] = (STEPPED if self.stepped else STEP) * space.width[free]
-        if self.stepped:  # half the simulations; away from the nearer hard limit
+        if self.stepped and self.bench.tolerance > FINE:  # half the simulations; away from the nearer hard limit
             moved = theta + np.where(theta + step > space.ceiling, -step, step)
             both = self.residual(np.concatenate([theta[None], moved]))
             return np.asarray((both[1:] - both[0]) / (moved - theta)[rows, free][:, None]).T
@@ -277,7 +280,8 @@ class Problem:
 
     def covariance(self, theta: Array) -> Array:
         """Of the coordinates at the best vector, [p, p]; the prior makes it finite, and it grows with the misfit."""
-        jac = self.jacobian(theta)
+        fine = replace(self, bench=replace(self.bench, tolerance=FINE))  # errors would hide what cannot be told apart
+        jac = fine.jacobian(theta)
         return np.asarray(np.linalg.inv(jac.T @ jac) * self.misfit**2)
 
     def chisqr(self, theta: Array) -> float:
