@@ -92,7 +92,7 @@ class Chip(nn.Module):
         self.devices_on_chip = Population(self.layout.shape, lut, config, stream, weight)
         self.stream, self.reads = stream, 0
         self._bases: dict[tuple[torch.device, bool], LutCells] = {}
-        self._packed: tuple[Any, Any] | None = None  # weights as the compiled product wants them
+        self._packed: tuple[Any, tuple[Tensor, ...]] | None = None  # weights as the compiled product wants them
         self.has_input_range = config.dac.range is not None
         self.has_adc_range = config.adc.range is not None
         self.has_column_fit = False

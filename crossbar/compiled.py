@@ -35,6 +35,11 @@ def kernel() -> ModuleType | None:
     return _LOADED[0]
 
 
+def version(a: Tensor | None) -> int:
+    """Changes of a tensor in place so far; what was made in inference mode does not count them."""
+    return 0 if a is None or a.is_inference() else a._version
+
+
 def suits(chip: Chip, u: Tensor) -> bool:
     """Whether the kernel can compute a matrix's products: float32 on a CPU, a linear converter, no noise of reads."""
     c = chip.config

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from devicelab import Lut
 from devicelab.errors import ParameterError
 
+from .compiled import version
 from .config import Config
 from .mapping import TiledMatrix, Written
 from .windows import Window
@@ -112,7 +113,7 @@ class ArrayLayer(nn.Module):
         return self
 
     def _now(self) -> tuple[int, ...]:
-        return tuple(owner._version for _, owner in self.weights().values())
+        return tuple(version(owner) for _, owner in self.weights().values())
 
     def _remember(self) -> None:
         self._versions = self._now()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -154,23 +152,24 @@ class TiledMatrix(Chip):
                 features = compiled.features(table, u.detach() * self.config.v_read)
             else:
                 features = self._features(u.detach())
-            pack = self._packed if written.matrix is self.matrix else None
-            key = self._pack_key()
-            if pack is None or key is None or pack[0] != key:
-                pack = key, compiled.packed(self, written.matrix.detach())
-                if key is not None and written.matrix is self.matrix:
-                    self._packed = pack
-            out = compiled.products(self, source, features, pack[1])
+            pack = self._pack() if written.matrix is self.matrix else compiled.packed(self, written.matrix.detach())
+            out = compiled.products(self, source, features, pack)
         if torch.is_grad_enabled() and (u.requires_grad or written.matrix.requires_grad):
             return through(out, source.direct(self._features(u), self._flat(written)))
         return out
 
-    def _pack_key(self) -> tuple[Any, ...] | None:
-        """What packed weights depend on; None while torch.compile traces, which packs them anew."""
+    def _pack(self) -> tuple[Tensor, ...]:
+        """What was written, packed for the kernel; once, unless torch.compile traces."""
+        if self.matrix is None:
+            raise ParameterError("these arrays have no matrix")
         if torch.compiler.is_compiling():
-            return None
-        tensors = (self.matrix, self.adc_range, self.gain, self.offset)
-        return tuple(None if a is None else (id(a), a._version) for a in tensors)
+            return compiled.packed(self, self.matrix)
+        made_of = [(a, compiled.version(a)) for a in (self.matrix, self.adc_range, self.gain, self.offset)]
+        if self._packed is None or any(
+            a is not b or i != j for (a, i), (b, j) in zip(self._packed[0], made_of, strict=True)
+        ):
+            self._packed = made_of, compiled.packed(self, self.matrix)
+        return self._packed[1]
 
     def _flat(self, written: Written) -> Tensor:
         """The matrix of all tiles and channels together, [M, F, n_in, n_out]."""
