@@ -226,6 +226,15 @@ def test_report_counts_tiles_and_devices() -> None:
     assert total.split()[-2:] == ["28", "3,584"]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "tiles"), [("two arrays", 20), ("two columns", 15), ("offset", 10), ("reference column", 10)]
+)
+def test_outputs_fill_the_columns_of_a_tile(scheme: Any, tiles: int) -> None:
+    """72 x 11 on tiles of 16 x 8: five row tiles; 8, 4, 8 or 7 outputs a tile."""
+    assert TiledMatrix(tensor(11, 72), None, IDEAL.but(scheme=scheme)).tiles == tiles
+    assert TiledMatrix(tensor(11, 72), None, IDEAL.but(scheme=scheme, slices=3, slice_bits=2)).tiles == 3 * tiles
+
+
 def test_groups_share_tiles() -> None:
     layer = nn.Conv2d(8, 8, 2, groups=8)  # 4 x 1 matrices
     apart, together = (convert(layer, None, IDEAL.but(share_tiles=share)) for share in (False, True))
