@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BATCH = 256
 CALIBRATION = 256
 """Training inputs that set ranges."""
+CHANCE = frozenset({"d2d", "c2c", "stuck on", "stuck off", "read noise", "drift", "sense gain", "sense offset"})
+"""Non-idealities that differ between draws; without them one draw is all there is."""
 _MB = 1e6
 
 
@@ -251,7 +253,7 @@ def sensitivity(
         lut: The device.
         config: The arrays with everything on that matters; see `Config.active`.
         data: Calibrates and tests.
-        draws: Draws of devices a case.
+        draws: Draws of devices a case; one where nothing is drawn.
         say: Called with a line for every case.
         options: As for `draw`: images, batch, calibration.
 
@@ -266,16 +268,17 @@ def sensitivity(
     count = 3 + 2 * len(names)
     done = 0
 
-    def run(name: str, arrays: Config, number: int = draws) -> Case:
+    def run(name: str, arrays: Config) -> Case:
         nonlocal done
         done += 1
+        number = draws if CHANCE.intersection(arrays.active()) else 1
         found = case(name, net, lut, arrays, data, draws=number, **options)
         say(f"[{done}/{count}] {name:<32} {found.accuracy.percent()}")
         return found
 
     return Sensitivity(
-        run("floating point", Config.ideal(), 1),
-        run("none", config.only(), 1),
+        run("floating point", Config.ideal()),
+        run("none", config.only()),
         {name: run(f"{name} alone", config.only(name)) for name in names},
         {name: run(f"all but {name}", config.without(name)) for name in names},
         run("all", config),

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from crossbar import Config, convert, study
+from crossbar.config import NON_IDEALITIES
 from crossbar.datasets import Data
 from crossbar.experiment import Parts, read_experiment
 from crossbar.sweep import run_sweep
@@ -158,6 +159,8 @@ def test_sensitivity_switches_one_at_a_time(small: tuple[nn.Module, Data], exper
     config = Config(rows=8, columns=8, nonlinear=False).but(devices__stuck_on=0.5, devices__levels=64)
     found = study.sensitivity(net, lut, config, data, draws=3)
     assert list(found.alone) == list(found.without) == ["levels", "stuck on"]
+    assert set(NON_IDEALITIES) >= study.CHANCE
+    assert [len(one.draws) for one in (found.alone["levels"], found.alone["stuck on"])] == [1, 3]
     assert found.none.error < 0.01  # test inputs beyond the calibration's are clipped
     assert found.alone["levels"].error < 0.05
     assert found.alone["stuck on"].error > 0.3
