@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devicelab import Model, Trace
+from devicelab.characterise import characterise
 from devicelab.errors import ConvergenceError, DevicelabError, ParameterError
 from devicelab.windows import window_name
 
@@ -64,8 +65,8 @@ def held_out(result: FitResult, traces: Trace | Sequence[Trace]) -> dict[str, fl
     """Metrics of `fits.metrics` on traces that the fit has not seen, and `score`.
 
     Returns:
-        The metrics over all traces together, and score: root mean square residual in standard deviations of the noise,
-        in the variance-stabilised current that the fit minimises.
+        The metrics over all traces together, those of `switching_errors`, and score: root mean square residual in
+        standard deviations of the noise, in the variance-stabilised current that the fit minimises.
     """
     listed = [traces] if isinstance(traces, Trace) else list(traces)
     return _pooled([predict(result, trace) for trace in listed])
@@ -80,7 +81,25 @@ def _pooled(parts: Sequence[FitResult]) -> dict[str, float]:
     noise = Noise(parts[0].noise.rel, float(np.median([part.noise.floor for part in parts])))
     samples = sum(part.statistics["samples"] for part in parts)
     chisqr = sum(part.statistics["chisqr"] for part in parts)
-    return {**metrics(traces, fitted, masks, noise), "score": float(np.sqrt(chisqr / samples))}
+    switching = switching_errors(
+        [trace for part in parts for trace in part.traces], [trace for part in parts for trace in part.simulate()]
+    )
+    return {**metrics(traces, fitted, masks, noise), **switching, "score": float(np.sqrt(chisqr / samples))}
+
+
+def switching_errors(measured: Sequence[Trace], fitted: Sequence[Trace]) -> dict[str, float]:
+    """Mean |difference| of V_set and V_reset [V], by the threshold method of `devicelab.characterise`.
+
+    The threshold is half of the largest current of each branch, of each trace its own; nan where no pair of traces
+    shows the switching.
+    """
+    out = {}
+    for name in ("v_set", "v_reset"):
+        pairs = [(characterise(a), characterise(b)) for a, b in zip(measured, fitted, strict=True)]
+        errors = np.array([abs(a.value(f"{name}.threshold") - b.value(f"{name}.threshold")) for a, b in pairs])
+        good = errors[np.isfinite(errors)]
+        out[f"{name}_error"] = float(good.mean()) if good.size else float("nan")
+    return out
 
 
 def aicc(result: FitResult) -> float:

@@ -59,6 +59,9 @@ def test_held_out_error_of_a_fitted_device_is_its_noise() -> None:
     hidden = held_out(result, measured(1.2, 9))
     assert hidden["score"] == pytest.approx(1.0, abs=0.25)
     assert hidden["nrmse"] < 0.03
+    assert hidden["v_set_error"] < 0.06  # two samples of 30 mV
+    assert hidden["v_reset_error"] < 0.12  # gradual: noise of 2 % moves its half current further
+    assert held_out(result, measured(1.2, 9, TRUTH.replace(v_on=-0.7)))["v_set_error"] > 0.05
     # a device that SETs half a volt later is found out
     assert held_out(result, measured(1.2, 9, TRUTH.replace(v_on=-0.9)))["score"] > 5
 
