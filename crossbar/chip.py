@@ -221,7 +221,11 @@ class Chip(nn.Module):
             return [u]
         if self.config.dac.encoding == "pulse-width":
             return [u.clamp(min=0), u.clamp(max=0)]
-        return list(self._basis(u.device, narrow=True).features(u * v))
+        table = self._basis(u.device, narrow=True)
+        plain = u.device.type == "cpu" and u.dtype == torch.float32 and not u.requires_grad
+        if plain and compiled.kernel() is not None:
+            return compiled.features(table, u * v)
+        return list(table.features(u * v))
 
     def cells(self, sign: int = 1, row: int = 0, column: int = 0, *, slice: int = 0, matrix: int = 0) -> Any:
         """The cells of one tile, for `crossbar.solve`: `sign` -1 for the minus array of "two arrays".

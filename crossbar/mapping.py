@@ -146,12 +146,7 @@ class TiledMatrix(Chip):
         if written.matrix is None:
             raise ParameterError("these arrays have no matrix")
         with torch.no_grad():
-            by_table = self.config.nonlinear and self.config.dac.encoding != "pulse-width"
-            if by_table:
-                table = self._basis(u.device, narrow=True)
-                features = compiled.features(table, u.detach() * self.config.v_read)
-            else:
-                features = self._features(u.detach())
+            features = self._features(u.detach())
             pack = self._pack() if written.matrix is self.matrix else compiled.packed(self, written.matrix.detach())
             out = compiled.products(self, source, features, pack)
         if torch.is_grad_enabled() and (u.requires_grad or written.matrix.requires_grad):

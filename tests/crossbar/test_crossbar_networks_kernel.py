@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossbar import Config, TiledMatrix, Wires, compiled, convert
+from crossbar import Config, LutCells, TiledMatrix, Wires, compiled, convert
 from devicelab import VTEAM, Lut
 
 BASE = Config(rows=16, columns=16, nonlinear=False, g_low=1e-5, g_high=1e-4).but(adc__bits=6, dac__bits=7)
@@ -91,6 +91,15 @@ def test_tables(encoding: Any, lut: Lut, monkeypatch: Any) -> None:
     net, x = nn.Sequential(nn.Conv2d(4, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(588, 9)), tensor(3, 4, 9, 9)
     config = Config(rows=16, columns=16, v_read=0.7).but(adc__bits=6, dac__bits=7, dac__encoding=encoding)
     nearly(*both(convert(net, lut, config, calibration=x), x, monkeypatch))
+
+
+def test_tabulated_functions(lut: Lut) -> None:
+    cells = LutCells(lut, torch.full((1, 1), 0.5, dtype=torch.float64))
+    v = torch.linspace(-1, 1, 1001)
+    found = compiled.features(cells, v)
+    expected = cells.features(v.double()).float()
+    torch.testing.assert_close(torch.stack(found), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    assert bool(compiled.features(cells, torch.tensor([torch.nan]))[0].isnan())
 
 
 def test_it_is_what_runs(monkeypatch: Any) -> None:
