@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,15 @@ import pytest
 import netlists
 from devicelab.models import MODELS
 from devicelab.windows import WINDOWS, Window
-from netlists.conformance import KINDS, ORDERS, Row, conformance_devices, table
+from netlists.conformance import KINDS, ORDERS, Row, _excursions, _explained, conformance_devices, table
 
 pytestmark = [
     pytest.mark.spice,
     pytest.mark.skipif(not netlists.available(), reason="ngspice is not installed"),
 ]
+
+RUNAWAYS = {("pku", "none", "triangle")}
+"""Where SET feeds on itself and ends within a billionth of the drive, ngspice does not reach the limit meanwhile."""
 
 
 def every_window() -> list[Window]:
@@ -44,7 +48,38 @@ def test_every_model_window_and_drive_agrees() -> None:
     print(f"\n{table(found)}")
     assert len(found) == len(conformance_devices()) * len(WINDOWS) * len(KINDS)
     over = [row for row in found if not row.ok]
-    assert not over, f"\n{table(over)}"
+    assert {(row.model, row.window, row.drive) for row in over} <= RUNAWAYS, f"\n{table(over)}"
+    assert all("runs away" in row.note for row in over), f"\n{table(over)}"
+
+
+def attempt(size: float, over: float = 1e-7, way: float = 0.5) -> Row:
+    row = Row(model="any", window="none", drive="sine", x_error=size, i_error=size / 10, limit=1e-3, reltol=1e-9)
+    return replace(row, over=over, way=way)
+
+
+def test_only_a_runaway_explains_a_row_that_is_over_its_limit() -> None:
+    """Off for a moment, meanwhile moving far, and closer with every tighter attempt; it stays over its limit."""
+    found = _explained([attempt(3e-2), attempt(6e-3)])
+    assert found == replace(attempt(6e-3), note=found.note)
+    assert not found.ok
+    assert "over the limit for 1e-07 of the drive, where SET runs away: 3e-02 at 1e-09" in table([found])
+    for other in (
+        [attempt(3e-2)],  # nothing to see it shrink by
+        [attempt(3e-2), attempt(4e-2)],  # no closer: a wrong equation
+        [attempt(3e-2, over=1e-3), attempt(6e-3, over=1e-3)],  # off for long
+        [attempt(3e-2, way=1e-3), attempt(6e-3, way=1e-3)],  # off where nothing moves
+        [attempt(3e-2), attempt(np.nan)],
+    ):
+        assert _explained(other).note == ""
+    assert _explained([attempt(3e-2), attempt(4e-2)]).x_error == 3e-2
+
+
+def test_time_spent_off_and_way_made_meanwhile() -> None:
+    t, x = np.array([0.0, 1.0, 2.0, 3.0, 10.0]), np.array([0.0, 0.0, 0.5, 0.5, 0.5])
+    off = np.array([False, False, True, False, False])
+    assert _excursions(t, x, off) == (0.2, 0.5)
+    assert _excursions(t, x, ~off) == (1.0, 0.0)  # from 0 to 2 and on to 10; in the second nothing moves
+    assert _excursions(t, x, off & False) == (0.0, 0.0)
 
 
 def test_state_and_current_agree_within_the_limits(rows: list[Row]) -> None:
