@@ -36,6 +36,9 @@ types: setup
 bench: setup
 	$(BIN)/python tests/bench/bench_simulation.py
 	$(BIN)/python tests/bench/bench_crossbar.py
+	$(BIN)/python tests/bench/bench_fits.py
+	$(BIN)/python tests/bench/bench_characterise.py
+	$(BIN)/python tests/bench/bench_networks.py
 
 clean:
 	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache
