@@ -202,6 +202,10 @@ def _explained(tried: list[Row]) -> Row:
     sizes = [float(np.nan_to_num(max(row.x_error, row.i_error), nan=np.inf)) for row in tried]
     best = tried[int(np.argmin(sizes))]
     closer = len(tried) > 1 and all(a > b for a, b in pairwise(sizes))
+    failed = [row for row in tried if row.note]
+    if best.points and failed:
+        where = ", ".join(f"{row.reltol:.0e}" for row in failed)
+        return replace(best, note=f"ngspice fails at {where} with longer steps")
     if best.ok or best.note or not (closer and best.over <= BRIEF and best.way > 10 * best.limit):
         return best
     course = ", ".join(f"{size:.0e} at {row.reltol:.0e}" for size, row in zip(sizes, tried, strict=True))
@@ -308,8 +312,7 @@ def table(rows: Iterable[Row]) -> str:
         cost = f"{row.reltol:.0e} | {row.points} | {row.seconds:.2f} s"
         marks = [] if row.step == 1.0 else [f"steps of {row.step:g}"]
         marks += [] if row.method == Settings.method else [row.method]
-        measured = np.isfinite(row.x_error)
-        marks += [f"over the limit {row.note}".strip()] if measured and not row.ok else [row.note] if row.note else []
-        mark = ", ".join(marks)
+        over = "over the limit " if np.isfinite(row.x_error) and not row.ok else ""
+        mark = ", ".join([*marks, *filter(None, [(over + row.note).strip()])])
         lines.append(f"| {row.model} | {row.window} | {row.drive} | {numbers} | {cost} | {mark} |")
     return "\n".join(lines) + "\n"

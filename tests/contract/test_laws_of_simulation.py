@@ -15,6 +15,7 @@ from devicelab import Biolek, Drive, Model, NoWindow, Trace, pulses, simulate, s
 from devicelab.batched import CoarseStepWarning
 from devicelab.implicit import margin
 from devicelab.models import SeparableModel
+from devicelab.ops import Value
 
 ROUNDING = 1e-10  # sums over 400 samples in another order
 TABLE = 2e-7  # inverse of a tabulated coordinate, see coordinates.Table
@@ -30,7 +31,7 @@ STEPPING = [case for case in SETS if not isinstance(case.model, SeparableModel)]
 every_set = pytest.mark.parametrize("case", SETS, ids=names(SETS))
 
 
-def run(case: Case, drive: Drive | None = None, model: Model | None = None, x0: float | None = None) -> Trace:
+def run(case: Case, drive: Drive | None = None, model: Model | None = None, x0: Value = None) -> Trace:
     return simulate(model or case.model, drive or case.drive(), x0=case.x0 if x0 is None else x0)
 
 

@@ -70,8 +70,18 @@ def test_only_a_runaway_explains_a_row_that_is_over_its_limit() -> None:
         [attempt(3e-2, way=1e-3), attempt(6e-3, way=1e-3)],  # off where nothing moves
         [attempt(3e-2), attempt(np.nan)],
     ):
-        assert _explained(other).note == ""
+        assert "runs away" not in _explained(other).note
+        assert "over the limit" in table([_explained(other)])
     assert _explained([attempt(3e-2), attempt(4e-2)]).x_error == 3e-2
+
+
+def test_a_row_says_at_which_settings_ngspice_failed() -> None:
+    failed = Row(**(vars(attempt(np.nan)) | {"note": "ngspice failed"}))
+    found = _explained([failed, replace(attempt(1e-5), points=100, step=0.2)])
+    assert found.ok
+    assert "steps of 0.2, ngspice fails at 1e-09 with longer steps" in table([found])
+    assert _explained([failed]) == failed
+    assert "| ngspice failed |" in table([failed])
 
 
 def test_time_spent_off_and_way_made_meanwhile() -> None:
