@@ -28,9 +28,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -379,19 +379,3 @@ class Parts:
             with replacing(kept, force=True) as temporary:
                 torch.save(net.state_dict(), temporary)
         return net
-
-
-def settings_of(experiment: Experiment) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of the settings that differ from their defaults."""
-    blank = asdict(Config())
-    for name, value in _flat(asdict(experiment.config)):
-        if dict(_flat(blank)).get(name) != value:
-            yield f"config.{name}", value
-
-
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

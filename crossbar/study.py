@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +16,7 @@ from .config import Config
 from .convert import convert
 from .datasets import Data
 from .layers import ArrayLayer
+from .measure import measured
 from .statistics import Interval, accuracy_interval
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ CALIBRATION = 256
 """Training inputs that set ranges."""
 CHANCE = frozenset({"d2d", "c2c", "stuck on", "stuck off", "read noise", "drift", "sense gain", "sense offset"})
 """Non-idealities that differ between draws; without them one draw is all there is."""
-_MB = 1e6
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def draw(
     """
     x, y = data.test_part(images)
     exact = outputs(net, x, batch)
-    with _measured() as used:
+    with measured() as used:
         mapped = convert(net, lut, config, calibration=calibration_inputs(data, calibration))
         scores = outputs(mapped, x, batch)
     right = int((scores.argmax(dim=1) == y).sum())
@@ -383,29 +379,3 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         return "  ".join(parts).rstrip()
 
     return "\n".join([line({key: key for key in shown[0]}), *map(line, shown)])
-
-
-@contextmanager
-def _measured() -> Iterator[dict[str, float]]:
-    """Wall time [s] of a block, and the process's peak memory in it [MB]."""
-    found = {"seconds": 0.0, "memory": float("nan")}
-    clear = Path("/proc/self/clear_refs")
-    known = sys.platform == "linux"
-    if known:
-        try:
-            clear.write_text("5")  # the peak starts from here
-        except OSError:
-            known = False
-    start = time.perf_counter()
-    yield found
-    found["seconds"] = time.perf_counter() - start
-    if known:
-        found["memory"] = _status("VmHWM")
-
-
-def _status(name: str) -> float:
-    """A size of this process [MB]."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return 1024 * float(line.split()[1]) / _MB
-    return float("nan")

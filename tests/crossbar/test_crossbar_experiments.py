@@ -77,7 +77,7 @@ def test_a_ratio_near_one_loses_the_weights_in_the_spread(accuracy: Callable[...
     near, three, hundred = (accuracy(r_off=1e4 * ratio, devices__d2d=0.2) for ratio in (1.1, 3.0, 100.0))
     assert near < three - 10
     assert three < hundred
-    assert accuracy(1, r_off=1.1e4) > accuracy(1) - 1  # the ratio alone costs nothing: the pair subtracts what is common
+    assert accuracy(1, r_off=1.1e4) > accuracy(1) - 1  # a pair subtracts what is common
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
