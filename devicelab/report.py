@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import write_text
+from .files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,8 @@ class Report:
         whole.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
         plt.close(whole)
         path = self.folder / f"{name}.png"
-        path.write_bytes(buffer.getvalue())
+        with replacing(path, force=True) as temporary:
+            temporary.write_bytes(buffer.getvalue())
         data = base64.b64encode(buffer.getvalue()).decode()
         self.parts.append(f'<p><img alt="{html.escape(caption or name)}" src="data:image/png;base64,{data}"></p>')
         if caption:

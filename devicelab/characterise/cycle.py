@@ -13,13 +13,16 @@ from scipy.stats import linregress, t
 from ..errors import ParameterError
 from ..trace import Trace
 from .instrument import Plateau, noise_floor, plateaus
-from .number import Number
+from .number import Number, engineering
 from .resistors import load_resistance, series_resistance
 from .sweeps import Excursion, excursions
 from .switching import METHODS, SHARE
 
 Array = NDArray[np.float64]
+OPEN = 0.2
+"""Voltage, over the peak, by which an excursion may miss where it began and still be a closed loop."""
 KEPT = ("device", "cycle", "file", "sheet", "run", "index", "temperature", "test", "cycle_in_trace", "time")
+CONDITIONS = ("frequency", "series_kohm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +92,7 @@ def characterise(trace: Trace, *, v_read: float | None = None, threshold: float 
     load = load_resistance(trace, sets[0]) if sets else None
     if load is not None:
         numbers["r_load"] = load
-    meta = {key: trace.meta[key] for key in KEPT if key in trace.meta}
+    meta = {key: trace.meta[key] for key in (*KEPT, *CONDITIONS) if key in trace.meta}
     peak = (float(np.max(trace.v)), float(np.min(trace.v)))
     return Cycle(numbers, _polarity(parts), float(1 - keep.mean()), peak, meta)
 
@@ -123,12 +126,15 @@ def _switching(trace: Trace, part: Excursion, threshold: float | None) -> dict[s
         value = method(time, v, i, part.kind, threshold)
         if value is None:
             continue
+        said = dict(words)
         if name == "threshold":
             level = SHARE * float(np.max(i)) if threshold is None else threshold
-            words = f"threshold current {level:.3g} A{' (half of the largest)' if threshold is None else ''}"
+            way = "rise" if part.kind == "set" else "fall"
+            half = " (half of the largest)" if threshold is None else ""
+            said[part.kind] = f"{way} through {engineering(level, 'A', 3)}{half}"
         signed = part.sign * value
         found[f"v_{part.kind}.{name}"] = Number(
-            signed, "V", words, signed - step / 2, signed + step / 2, "half a sampling step"
+            signed, "V", said[part.kind], signed - step / 2, signed + step / 2, "half a sampling step"
         )
     values = [number.value for number in found.values()]
     if len(values) > 1:
@@ -176,6 +182,9 @@ def _resistances(
             if number is not None:
                 found[name] = number
                 break
+    if not found and parts and not strongest:
+        number = _read(trace, parts[0], parts[0].rise, keep, v_read, floor)
+        found |= {} if number is None else {"r_read": replace(number, method=f"{number.method}; no switching seen")}
     if {"r_on", "r_off"} <= set(found):
         on, off = found["r_on"], found["r_off"]
         words = f"R_off / R_on, both at {v_read:.3g} V"
@@ -212,11 +221,30 @@ def _read(
     )
 
 
+def _closed(trace: Trace, parts: list[Excursion]) -> list[list[slice]]:
+    """Samples of each closed loop: an excursion back to where it began, or the pieces of one that the record cuts."""
+    made: list[list[slice]] = []
+    for sign in (1, -1):
+        alone = [p for p in parts if p.sign == sign]
+        whole = [p for p in alone if _gap(trace, [p]) <= OPEN]
+        rest = [p for p in alone if p not in whole]
+        groups = [[p] for p in whole] + ([rest] if len(rest) > 1 and _gap(trace, rest) <= OPEN else [])
+        made += [[slice(p.start, p.stop) for p in group] for group in groups]
+    return made
+
+
+def _gap(trace: Trace, parts: list[Excursion]) -> float:
+    """Voltage left between the end and the beginning, over the largest of the pieces."""
+    left = sum(float(trace.v[p.stop - 1] - trace.v[p.start]) for p in parts)
+    return abs(left) / max(abs(float(trace.v[p.peak])) for p in parts)
+
+
 def _whole(trace: Trace, parts: list[Excursion], limits: list[Plateau], floor: float) -> dict[str, Number]:
     found: dict[str, Number] = {}
-    if parts:
-        loops = [slice(p.start, p.stop) for p in parts]
-        area = sum(abs(float(np.trapezoid(trace.i[s], trace.v[s]))) for s in loops)
+    closed = _closed(trace, parts)
+    if closed:
+        loops = [s for group in closed for s in group]
+        area = sum(abs(sum(float(np.trapezoid(trace.i[s], trace.v[s])) for s in group)) for group in closed)
         variance = sum(float(np.sum(np.gradient(np.asarray(trace.v[s])) ** 2)) for s in loops if s.stop - s.start > 1)
         half = 1.96 * floor * float(np.sqrt(variance))
         found["area"] = Number(

@@ -15,12 +15,13 @@ from .number import Number
 from .pulses import PulseResponse, asymmetry, pulse_response
 from .retention import TEN_YEARS, Arrhenius, Drift, arrhenius, drift
 from .series import EPOCH, Series
-from .spectrum import Spectrum, physical_floors, read_spectrum
+from .spectrum import EXPONENTS, Spectrum, physical_floors, read_spectrum
 from .telegraph import Telegraph, telegraph_levels
 from .variability import variance_components
 
 EXTRAPOLATED = "An extrapolation says what follows if the fitted law goes on; wear and drift may change their law."
 LONGEST_SIGNAL = 100_000
+MANY_PAIRS = 6
 NEVER = 1e12
 """A time to failure [s] beyond 30 000 years is not given."""
 LINE = 5.0
@@ -245,7 +246,7 @@ def _noise(item: Series, settings: Settings) -> Finding:
     if above.max() > LINE:
         at = float(spectrum.f[3:-1][int(np.argmax(above))])
         remarks.append(f"a line at {at:.3g} Hz stands {above.max():.2g} times above the law: interference?")
-    remarks += _missed(spectrum)
+    remarks += _missed(spectrum) + _doubts(spectrum)
     stretch = signal[:LONGEST_SIGNAL]
     levels = telegraph_levels(stretch, dt, unit=item.unit)
     if stretch.size < signal.size:
@@ -275,6 +276,14 @@ def _missed(spectrum: Spectrum) -> list[str]:
     if worst is None or abs(np.log(ratios[worst])) < np.log(2):
         return []
     return [f"no 1/f law: near {worst:.2g} Hz the density is {ratios[worst]:.2g} times the fitted one"]
+
+
+def _doubts(spectrum: Spectrum) -> list[str]:
+    """A remark where the exponent is none of noise."""
+    beta = spectrum.exponent.value
+    if not EXPONENTS[0] < beta < EXPONENTS[1]:
+        return [f"the exponent is at its bound, {beta:g}: a signal or a drift rather than noise"]
+    return []
 
 
 _OF_KIND = {"pulses": _pulses, "endurance": _endurance, "retention": _retention, "noise": _noise}
@@ -330,7 +339,12 @@ def _asymmetries(items: Sequence[Finding]) -> dict[str, Number]:
         name = "asymmetry" if len(items) == 2 else f"asymmetry.{k // 2 + 1}"
         found[name] = asymmetry(up, down)
         k += 2
-    return found
+    if len(found) <= MANY_PAIRS:
+        return found
+    values = [number.value for number in found.values()]
+    low, middle, high = (float(end) for end in np.percentile(values, (5, 50, 95)))
+    words = f"median of {len(values)} pairs: {next(iter(found.values())).method}"
+    return {"asymmetry": Number(middle, "1", words, low, high, "5 to 95 % of the pairs")}
 
 
 def _over_temperatures(items: Sequence[Finding], service: float) -> tuple[Arrhenius | None, list[str]]:

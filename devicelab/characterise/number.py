@@ -53,5 +53,6 @@ def engineering(value: float, unit: str, digits: int = 4) -> str:
     plain = not unit.isalpha() or not 1e-18 <= abs(value) < 1e15
     if unit in ("1", "") or plain or value == 0 or not math.isfinite(value):
         return f"{value:.{digits}g}" + ("" if unit in ("1", "") else f" {unit}")
-    power = min(12, max(-18, 3 * math.floor(math.log10(abs(value)) / 3)))
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 999.99 mV is 1 V
+    power = min(12, max(-18, 3 * (exponent // 3)))
     return f"{value / 10.0**power:.{digits}g} {_PREFIXES[power]}{unit}"

@@ -18,11 +18,11 @@ from .distributions import MIN_SAMPLES
 from .findings import Finding, Findings, Settings
 from .number import Number
 from .study import Study
-from .summary import Laws, headline, law_row, poor, remarks, summary_row
+from .summary import Laws, headline, law_row, pooled, poor, remarks, summary_row
 from .survey import Survey
 from .tables import EACH, number_rows, over_rows
 
-SHOWN = ("v_set.threshold", "v_reset.max_current", "r_on", "r_off", "ratio", "area")
+SHOWN = ("v_set.threshold", "v_reset.max_current", "r_on", "r_off", "ratio", "r_read", "area")
 CORRELATED = ("v_set.threshold", "v_reset.max_current", "r_on", "r_off", "area", "power_set", "energy_reset")
 
 
@@ -43,7 +43,7 @@ def write_page(
     write_text(folder / "summary.json", json.dumps(result, indent=2, default=_plain), force=force)
     report = Report("Characterisation", folder)
     if found.study is not None:
-        _study(report, found.study, found.shown, laws, curves)
+        _study(report, found.study, (found.shown, found.cycling), laws, curves)
     for one in found.found:
         _findings(report, one, settings or Settings())
     left = [
@@ -57,8 +57,18 @@ def write_page(
     return report.write()
 
 
-def _study(report: Report, study: Study, traces: Sequence[Trace], laws: Laws, curves: Mapping[str, Number]) -> None:
+def _study(
+    report: Report,
+    study: Study,
+    shown: tuple[Sequence[Trace], Sequence[Trace]],
+    laws: Laws,
+    curves: Mapping[str, Number],
+) -> None:
+    """Numbers and figures of loops; shown are all traces, and those without forming."""
+    traces, cycling = shown
     report.text(headline(study))
+    for line in pooled(study):
+        report.text(line)
     summaries = study.summaries()
     if summaries:
         report.section("Numbers", "Median with its 95 % bootstrap interval; p of Anderson and Darling's test.")
@@ -72,12 +82,12 @@ def _study(report: Report, study: Study, traces: Sequence[Trace], laws: Laws, cu
     if curves:
         report.section("Whole curves")
         report.table(number_rows(curves))
-    _figures(report, study, traces)
+    _figures(report, study, traces, cycling)
     if laws:
         from .. import plots
 
         report.section("Conduction", CAVEAT)
-        report.figure(plots.mechanism(traces), "mechanisms", "The best law through each branch.")
+        report.figure(plots.mechanism(cycling), "mechanisms", "The best law through each branch.")
         for branch, fits in laws.items():
             report.text(branch)
             report.table([law_row(fit) for fit in fits])
@@ -89,13 +99,13 @@ def _plain(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
-def _figures(report: Report, study: Study, traces: Sequence[Trace]) -> None:
+def _figures(report: Report, study: Study, traces: Sequence[Trace], cycling: Sequence[Trace]) -> None:
     from .. import plots
 
     report.section("Loops", f"The first {len(traces)} traces.")
     report.figure(plots.loops(traces), "loops", "|I| over V, coloured by cycle.")
     try:
-        report.figure(plots.band(traces), "band", "Median and quantile bands over the cycles.")
+        report.figure(plots.band(cycling), "band", "Median and quantile bands over the cycles.")
     except ParameterError:
         report.text("Too few loops for a band.")
     present = [name for name in SHOWN if name in study.names() and study.values(name).size >= MIN_SAMPLES]

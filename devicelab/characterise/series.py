@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import FileFormatError, unknown_name
 from ..readers.table import Table
 from ..trace import Trace
+from .programmes import alternates, is_programme, ramps
 
 Array = NDArray[np.float64]
 KINDS = ("loops", "pulses", "endurance", "retention", "noise")
@@ -73,7 +74,7 @@ class Series:
 def is_swept(trace: Trace) -> bool:
     """Whether the voltage moves, as in a loop or a sweep, and is not that of a read."""
     v = np.asarray(trace.v)
-    return bool(np.ptp(v) > SWEPT * np.abs(v).max())
+    return bool(np.ptp(v) > SWEPT * np.abs(v).max()) and not is_programme(trace)
 
 
 def series_of(tables: Sequence[Table], kind: str | None = None) -> list[Series]:
@@ -102,7 +103,7 @@ def series_of(tables: Sequence[Table], kind: str | None = None) -> list[Series]:
 
 
 _NEEDS = {
-    "pulses": "a pulse number and a current, conductance or resistance; or columns up and down",
+    "pulses": "a pulse number and a current, conductance or resistance; or up and down; or pulses and reads in turn",
     "endurance": "a cycle column and a low and a high resistance (or ILRS and IHRS, or one resistance, both in turn)",
     "retention": "a time and a resistance, conductance or current at constant voltage",
     "noise": "the same, 64 reads or more",
@@ -227,7 +228,9 @@ def _pulses(columns: _Columns) -> list[Series]:
             )
         return made
     value = columns.value("conductance", "current", "resistance")
-    if number is None or value is None:
+    if number is None:
+        return _programme(columns, meta)
+    if value is None:
         return []
     quantity, name = value
     y = np.abs(columns.numeric[name]) if quantity == "current" else columns.numeric[name]
@@ -243,6 +246,26 @@ def _pulses(columns: _Columns) -> list[Series]:
                x[rows], {role: kept["value"][rows]}, unit, why, meta)
         for k, (role, rows) in enumerate(parts)
     ]  # fmt: skip
+
+
+def _programme(columns: _Columns, meta: Mapping[str, Any]) -> list[Series]:
+    """Ramps of a record of pulses and reads in turn: the conductance read after each pulse."""
+    voltage, current = columns.value("voltage"), columns.value("current")
+    if voltage is None or current is None:
+        return []
+    v, i = columns.numeric[voltage[1]], columns.numeric[current[1]]
+    if not (np.isfinite(v).all() and np.isfinite(i).all() and alternates(v)):
+        return []
+    read, runs = ramps(v)
+    made = []
+    for pulse, rows in runs:
+        g = np.abs(i[rows] / v[rows])
+        role = "up" if g[-1] > g[0] else "down"
+        name = _named(columns, None, f"ramp {len(made) + 1} ({role}), pulses of {pulse:.3g} V")
+        why = f"columns {voltage[1]!r} and {current[1]!r}: pulses and reads at {read:.3g} V in turn"
+        made.append(Series("pulses", name, np.arange(1.0, g.size + 1), {role: g}, "S", why,
+                           {**meta, "pulse_voltage": pulse, "voltage": read}))  # fmt: skip
+    return made
 
 
 def _ramps(x: Array, y: Array) -> list[tuple[str, slice]]:

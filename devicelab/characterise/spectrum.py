@@ -79,7 +79,10 @@ def read_spectrum(i: Any, dt: float) -> Spectrum:
     middle = float(np.exp(np.mean(np.log(grid))))
     half = 1.96 * float(np.sqrt(HANN * cov[1, 1]))
     words = "Whittle likelihood of S_1 / f^beta" + (" + white" if kept else "") + ", Hann taper"
-    exponent = Number(float(beta), "1", words, float(beta) - half, float(beta) + half, "95 %, Fisher information")
+    high, told = float(beta) + half, "95 %, Fisher information"
+    if not kept:
+        high, told = max(high, _highest(grid, raw, beside)), "95 %, upper end by profile likelihood with a white floor"
+    exponent = Number(float(beta), "1", words, float(beta) - half, high, told)
     gradient = np.array([1.0, np.log(middle)] + [0.0] * len(floor))  # ln S_1 = a + beta ln f_0
     wide = 1.96 * float(np.sqrt(HANN * gradient @ cov @ gradient))
     level = float(a + beta * np.log(middle))
@@ -96,6 +99,20 @@ def read_spectrum(i: Any, dt: float) -> Spectrum:
     return Spectrum(f, s, exponent, at_1hz, white, _exponential(float(corner), spread, "Hz", words) if seen else None)
 
 
+def _highest(f: Array, raw: Array, fit: tuple[Array, Array, float]) -> float:
+    """Upper end of beta where a white floor is possible but not told: twice the log likelihood falls by 3.84.
+
+    A floor that the data do not tell still flattens the spectrum, so the law without it gives too small a beta.
+    """
+    limit = fit[2] + 0.5 * HANN * float(chi2.ppf(0.95, 1))
+    low, high = float(fit[0][1]), EXPONENTS[1]
+    for _ in range(10):  # to 0.004
+        middle = 0.5 * (low + high)
+        inside = _whittle(f, raw, white=True, beta=middle)[2] < limit
+        low, high = (middle, high) if inside else (low, middle)
+    return high
+
+
 def _exponential(log: float, half: float, unit: str, method: str) -> Number:
     half = min(half, 300.0)
     return Number(
@@ -104,8 +121,8 @@ def _exponential(log: float, half: float, unit: str, method: str) -> Number:
     )  # fmt: skip
 
 
-def _whittle(f: Array, raw: Array, *, white: bool) -> tuple[Array, Array, float]:
-    """ln S at the middle frequency, beta and ln white; their covariance; minus the log likelihood."""
+def _whittle(f: Array, raw: Array, *, white: bool, beta: float | None = None) -> tuple[Array, Array, float]:
+    """ln S at the middle frequency, beta (or the one given) and ln white; covariance; minus the log likelihood."""
     log_f = np.log(f) - np.mean(np.log(f))
     top = float(np.log(raw.mean()))
     data = raw / np.exp(top)
@@ -124,8 +141,10 @@ def _whittle(f: Array, raw: Array, *, white: bool) -> tuple[Array, Array, float]
 
     low = float(np.log(max(data[-max(4, data.size // 10) :].mean(), 1e-30)))
     middle = float(np.mean(np.log(np.maximum(data, 1e-30)))) + 0.577
-    bounds = [(-150.0, 150.0), EXPONENTS] + ([(low - 12.0, low + 3.0)] if white else [])
-    starts = [[middle, beta, *([low] if white else [])] for beta in (0.0, 1.0, 2.0)]
+    allowed = EXPONENTS if beta is None else (beta, beta)
+    bounds = [(-150.0, 150.0), allowed] + ([(low - 12.0, low + 3.0)] if white else [])
+    first = (0.0, 1.0, 2.0) if beta is None else (beta,)
+    starts = [[middle, slope, *([low] if white else [])] for slope in first]
     fits = [minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
     best = min(fits, key=lambda fit: float(fit.fun))
     gradient = parts(best.x)[1]

@@ -96,13 +96,14 @@ class Study:
         if values.size < 3:
             raise ParameterError(f"too few cycles have {name}", got=values.size, allowed="at least 3")
         first = next(cycle[name] for cycle in self._with(name, False))
+        same = all(cycle[name].method == first.method for cycle in self._with(name, False))
         several = values.size >= MIN_SAMPLES and np.ptp(values) > 1e-12 * np.abs(values).max()
         devices = {key: found for key, found in self.groups(name).items() if len(found) >= 2}
         named = any("device" in cycle.meta for cycle in self.cycles)
         return Summary(
             name,
             first.unit,
-            first.method,
+            first.method if same else f"{first.method}; others differ",
             spread(values, first.unit, seed=seed),
             tuple(rank_distributions(values, seed=seed, draws=FEW_DRAWS if values.size > MANY else DRAWS))
             if several

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import ParameterError
 from ..trace import Trace
 from .conduction import CAVEAT, MechanismFit, mechanisms
+from .cycle import CONDITIONS
 from .distributions import DistributionFit
 from .instrument import free, noise_floor
 from .number import Number, engineering
@@ -24,6 +25,7 @@ from .variability import curve_band
 HEADINGS = ("number", "n", "median", "95 % interval", "sd", "CV", "distribution", "method")
 ABOVE_NOISE = 5.0
 POOR = 0.2
+APART = 0.25
 MIN_BRANCH = 8
 UNTOUCHED = 0.8
 Array = NDArray[np.float64]
@@ -97,7 +99,7 @@ def summary_row(summary: Summary) -> dict[str, str]:
 
 def table(study: Study, laws: Laws, curves: Mapping[str, Number] | None = None) -> str:
     """The study for a terminal: what was read, the numbers, memory, devices, conduction."""
-    lines = [headline(study), ""]
+    lines = [headline(study), *pooled(study), ""]
     summaries = study.summaries()
     rows = [summary_row(summary) for summary in summaries]
     if not rows:
@@ -122,9 +124,18 @@ def law_row(fit: MechanismFit) -> dict[str, str]:
     return {
         "law": fit.name.replace("_", " "), "I(V)": fit.formula, "dAICc": f"{fit.delta:.1f}",
         "rms of ln I": f"{fit.rms:.3g}",
-        "b (95 %)": "" if slope is None else f"{slope:.4g}" + (f" ({ends[0]:.4g} to {ends[1]:.4g})" if ends else ""),
+        "b (95 %)": "" if slope is None else _slope(slope, ends),
         "sense": sense, "implies": fit.verdict,
     }  # fmt: skip
+
+
+def _slope(value: float, ends: tuple[float, float] | None) -> str:
+    """The slope with its interval; words where the interval spans more than three decades."""
+    if ends is None:
+        return f"{value:.4g}"
+    if ends[0] > 0 and ends[1] > 1e3 * ends[0]:
+        return "not determined"
+    return f"{value:.4g} ({ends[0]:.4g} to {ends[1]:.4g})"
 
 
 def poor(fits: Sequence[MechanismFit]) -> list[str]:
@@ -142,6 +153,26 @@ def headline(study: Study) -> str:
     held = float(np.mean([cycle.held for cycle in study.cycles]))
     limited = f"{100 * held:.3g} % of samples held by compliance"
     return f"{len(study.cycles)} cycles, {formed} of them forming; {sign}; {limited}"
+
+
+def pooled(study: Study) -> list[str]:
+    """A warning where cycles under different conditions stand in one table: drive, circuit or temperature."""
+    cycles = [cycle for cycle in study.cycles if not cycle.forming]
+    said = []
+    ends = zip(*(cycle.peak for cycle in cycles), strict=True)
+    for name, values in zip(("largest", "smallest"), ends, strict=True):
+        peaks = np.array(values)
+        peaks = peaks[np.abs(peaks) > 0.1 * np.abs(peaks).max()]  # half cycles end near zero
+        if peaks.size and np.ptp(peaks) > APART * np.abs(peaks).max():
+            said.append(f"{name} voltage {peaks.min():.3g} to {peaks.max():.3g} V")
+    for key in (*CONDITIONS, "temperature"):
+        found = {cycle.meta[key] for cycle in cycles if key in cycle.meta}
+        if len(found) > 1:
+            said.append(f"{key.replace('_', ' ')} {', '.join(f'{value}' for value in sorted(found, key=float)[:6])}")
+    if not said:
+        return []
+    return [f"cycles under different conditions are pooled ({'; '.join(said)}): what differs between them is not the "
+            "device alone; characterise them apart"]  # fmt: skip
 
 
 def remarks(summaries: Sequence[Summary]) -> list[str]:

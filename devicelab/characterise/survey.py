@@ -43,6 +43,12 @@ class Survey:
     left_out: Sequence[tuple[str, str]]
     resumed: int = 0
 
+    @property
+    def cycling(self) -> Sequence[Trace]:
+        """Those of `shown` that did not form their device; all where nothing else is shown."""
+        formed = {_who(cycle.meta) for cycle in (self.study.cycles if self.study else ()) if cycle.forming}
+        return [trace for trace in self.shown if _who(trace.meta) not in formed] or self.shown
+
 
 @dataclass(eq=False)
 class _State:
@@ -118,7 +124,7 @@ def _one(
         state.cycles += known[0]
         state.skipped += known[1]
         if len(state.shown) < SHOWN:
-            state.shown += list(_loops(path, options) or [])[: SHOWN - len(state.shown)]
+            state.shown += [_named(t, path) for t in _loops(path, options) or []][: SHOWN - len(state.shown)]
         return
     traces = None if kind not in (None, "loops") else _loops(path, options, every=kind == "loops")
     if traces is None:
@@ -126,7 +132,7 @@ def _one(
         state.series += series_of(read_tables(path, **chosen), None if kind == "loops" else kind)
         return
     cycles, skipped = [], []
-    for trace in traces:
+    for trace in (_named(one, path) for one in traces):
         if len(state.shown) < SHOWN:
             state.shown.append(trace)
         try:
@@ -136,6 +142,11 @@ def _one(
     notes.add(path, cycles, skipped)
     state.cycles += cycles
     state.skipped += skipped
+
+
+def _named(trace: Trace, path: Path) -> Trace:
+    """The trace with the name of its file, which files of devicelab do not hold."""
+    return trace if "file" in trace.meta else trace.with_meta(file=path.name)
 
 
 def _loops(path: Path, options: Mapping[str, Any], *, every: bool = False) -> Iterator[Trace] | list[Trace] | None:
@@ -215,6 +226,11 @@ class _Journal:
             for row in line["cycles"]
         ]
         self.done[line["stamp"]] = (cycles, [(name, reason) for name, reason in line["skipped"]])
+
+
+def _who(meta: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a trace from the others, from its metadata or from that of its cycles."""
+    return tuple(meta.get(key) for key in ("file", "sheet", "run", "index", "cycle", "device"))
 
 
 def _stamp(path: Path) -> str:

@@ -84,12 +84,16 @@ def charge_flux(t: Array, v: Array, i: Array, kind: Kind, threshold: float | Non
 
 
 Method = Callable[[Array, Array, Array, Kind, float | None], float | None]
-METHODS: dict[str, tuple[Method, str]] = {
-    "max_slope": (max_slope, "largest dI/dV, straight lines over 5 samples or 2 % of the branch"),
-    "threshold": (threshold_current, "threshold current"),
-    "max_current": (max_current, "largest current (set: 97 % of it first reached)"),
-    "charge_flux": (charge_flux, "knee of charge over flux"),
-}
+METHODS: dict[str, tuple[Method, dict[str, str]]] = {
+    "max_slope": (max_slope, {
+        "set": "largest dI/dV, straight lines over 5 samples or 2 % of the branch",
+        "reset": "most negative dI/dV, straight lines over 5 samples or 2 % of the branch",
+    }),
+    "threshold": (threshold_current, {"set": "rise through a current", "reset": "fall through a current"}),
+    "max_current": (max_current, {"set": "97 % of the largest current first reached", "reset": "largest current"}),
+    "charge_flux": (charge_flux, {"set": "knee of charge over flux", "reset": "knee of charge over flux"}),
+}  # fmt: skip
+"""Method, and what it is in words, for set and for reset."""
 
 
 def _width(n: int) -> int:

@@ -66,7 +66,9 @@ def _role(item: Finding) -> str:
 
 
 def _varied(values: Any) -> bool:
-    return bool(np.ptp(values) > 1e-9 * np.abs(values).max())
+    """Whether most values differ, so that a distribution says something."""
+    low, high = np.percentile(values, (25, 75))
+    return bool(high - low > 1e-9 * np.abs(values).max())
 
 
 def text(found: Findings) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -16,6 +16,8 @@ from ..models.base import Model
 from ..parameter_sets import parameter_set, parameter_sets
 from ..trace import Trace
 from ..windows import window as make_window
+
+Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
@@ -123,13 +125,13 @@ def read_files(paths: tuple[str, ...], **options: Any) -> list[Trace]:
     return out
 
 
-def choose(traces: list[Trace], index: tuple[int, ...]) -> list[Trace]:
-    """The traces with these numbers, or all."""
+def choose(traces: list[Item], index: tuple[int, ...], of: str = "trace") -> list[Item]:
+    """The traces, or others, with these numbers, or all."""
     if not index:
         return traces
     for k in index:
         if not 0 <= k < len(traces):
-            raise ParameterError("no such trace", got=k, allowed=f"0 to {len(traces) - 1}")
+            raise ParameterError(f"no such {of}", got=k, allowed=f"0 to {len(traces) - 1}")
     return [traces[k] for k in index]
 
 

@@ -81,7 +81,7 @@ def command(
         found = survey(paths, kind=None if kind == "auto" else kind, v_read=v_read, threshold=threshold,
                        settings=settings, journal=journal, watch=_watch, **options)  # fmt: skip
         _report(found)
-        laws = conduction_of(found.shown, thickness=thickness, temperature=temperature) if found.study else {}
+        laws = conduction_of(found.cycling, thickness=thickness, temperature=temperature) if found.study else {}
         _show(found, laws, settings, out, as_csv=as_csv, as_json=as_json)
     except KeyboardInterrupt:
         if journal is not None:
@@ -135,7 +135,7 @@ def _show(found: Survey, laws: Any, settings: Settings, out: Path | None, *, as_
     from ..characterise.summary import table, to_dict, whole_curves
     from ..characterise.tables import text, to_csv, to_plain
 
-    curves = whole_curves(found.shown) if found.study else {}
+    curves = whole_curves(found.cycling) if found.study else {}
     result: dict[str, Any] = to_dict(found.study, laws, curves) if found.study else {}
     result |= {one.kind: to_plain(one) for one in found.found}
     result["left_out"] = [{"file": name, "reason": reason} for name, reason in found.left_out]

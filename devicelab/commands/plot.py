@@ -23,6 +23,7 @@ CYCLES = ("loops", "band", "cdf", "box", "endurance", "correlation", "mechanisms
 SERIES = {"pulses": "pulses", "wear": "endurance", "retention": "retention", "spectrum": "noise", "telegraph": "noise"}
 """Kinds of figures of readings, and the kind of measurement that each is of."""
 KINDS = (*CYCLES, "wafer", *SERIES)
+PANELS = 6
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -30,7 +31,7 @@ PICTURES = (".png", ".pdf", ".svg")
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="[KIND] FILES...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Picture: .png, .pdf or .svg.")
 @click.option("--log", is_flag=True, help="Without KIND: logarithmic |current| only; both scales by default.")
-@click.option("--trace", "index", multiple=True, type=int, help="Only this trace of the file (from 0); repeat.")
+@click.option("--trace", "index", multiple=True, type=int, help="Only this trace or measurement (from 0); repeat.")
 @click.option("--cycles", metavar="1-10,20", help="Only these cycles, as the files number them.")
 @click.option("--profile", help="Instrument profile, by name or TOML file; detected unless given.")
 @click.option(
@@ -73,7 +74,7 @@ def command(
         if kind == "wafer":
             figure = _wafer(names, profile, numbers, size)
         elif kind in SERIES:
-            figure = _of_series(kind, names, profile, size)
+            figure = _of_series(kind, names, profile, size, index)
         else:
             traces = choose(_read(names, profile) if kind else read_files(names, profile=profile), index)
             traces = _cycles(traces, cycles) if cycles is not None else traces
@@ -188,8 +189,10 @@ def _seen(cycle: Cycle, name: str) -> float:
     return float("nan") if name not in cycle or cycle[name].censored else cycle[name].value
 
 
-def _of_series(kind: str, names: tuple[str, ...], profile: str | None, size: tuple[float, float]) -> Figure:
-    """A figure of readings: of both ramps of pulses, or of the first measurement of its kind."""
+def _of_series(
+    kind: str, names: tuple[str, ...], profile: str | None, size: tuple[float, float], index: tuple[int, ...]
+) -> Figure:
+    """A figure of readings, a panel a measurement (two ramps of pulses share one), at most six of them."""
     import matplotlib.pyplot as plt
 
     from .. import plots
@@ -199,13 +202,25 @@ def _of_series(kind: str, names: tuple[str, ...], profile: str | None, size: tup
 
     options: Any = {} if profile is None else {"profile": profile}
     tables = [table for path in find_files(names) for table in read_tables(path, **options)]
-    series = series_of(tables, SERIES[kind])
-    (found,) = findings(series[:2] if kind == "pulses" else series[:1])
-    if len(series) > 2 - (kind != "pulses"):
-        say(f"drawn: the first of {len(series)}, {series[0].name}")
-    figure, ax = plt.subplots(figsize=size, layout="constrained")
-    drawn: Any = found.items if kind == "pulses" else found.items[0]
-    getattr(plots, kind)(drawn, ax)
+    series = choose(series_of(tables, SERIES[kind]), index, of="measurement")
+    together = 2 if kind == "pulses" else 1
+    (found,) = findings(series[: together * PANELS], settings=None)
+    for name, reason in found.skipped:
+        say(f"left out: {name}: {reason.splitlines()[0]}")
+    groups = [found.items[k : k + together] for k in range(0, len(found.items), together)]
+    if len(series) > together * PANELS:
+        say(f"drawn: the first {together * PANELS} of {len(series)} measurements; --trace chooses others")
+    columns = min(len(groups), 2)
+    rows = -(-len(groups) // columns)
+    tall = (size[0] if columns == 1 else 2 * size[0] / columns, rows * size[1] / (1 if columns == 1 else 1.4))
+    figure, axes = plt.subplots(rows, columns, figsize=tall, layout="constrained", squeeze=False)
+    for ax in axes.flat[len(groups) :]:
+        ax.set_visible(False)
+    for ax, group in zip(axes.flat, groups, strict=False):
+        drawn: Any = group if kind == "pulses" else group[0]
+        getattr(plots, kind)(drawn, ax)
+        if len(groups) > 1:
+            ax.set_title(group[0].series.name, fontsize="small")
     return figure
 
 

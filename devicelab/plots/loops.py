@@ -41,7 +41,8 @@ def loops(traces: Sequence[Trace], ax: Axes | None = None, *, arrows: bool = Tru
         _arrows(ax, traces)
     if bar and len(traces) > 1:
         scale = mpl.cm.ScalarMappable(norm, colours)
-        ax.figure.colorbar(scale, ax=ax, label="cycle", pad=0.02)
+        named = all("cycle" in trace.meta for trace in traces)
+        ax.figure.colorbar(scale, ax=ax, label="cycle" if named else "trace", pad=0.02)
     return ax
 
 
@@ -60,7 +61,7 @@ def band(traces: Sequence[Trace], ax: Axes | None = None) -> Axes:
     handles, labels = ax.get_legend_handles_labels()
     words = {"out": "median, way out", "back": "median, way back"}
     ax.legend(handles, [words[label] for label in labels], frameon=False)
-    ax.set_title(f"{found.n} cycles; bands: 25-75 % and 5-95 %")
+    ax.set_title(f"{found.n} curves; bands: 25-75 % and 5-95 %")
     return ax
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _COLOURS = ("#1f4e79", "#d95f02", "#1b9e77", "#7570b3", "#666666")
 _ROLES = {"low": ("R_on", "#1f4e79"), "high": ("R_off", "#d95f02"), "state": ("readings", "#1f4e79")}
 SHOWN_SAMPLES = 2000
+FAR_BELOW = 1e-3
+"""A floor of physics below this share of the smallest density is named and not drawn."""
 
 
 def pulses(items: Sequence[Finding], ax: Axes | None = None) -> Axes:
@@ -154,8 +156,10 @@ def spectrum(item: Finding, ax: Axes | None = None) -> Axes:
             fit.corner.value, color="0.3", lw=0.8, ls=":", label=f"corner {engineering(fit.corner.value, 'Hz', 3)}"
         )
     for name, colour in (("thermal", _COLOURS[2]), ("shot", _COLOURS[3])):
-        if name in item:
+        if name in item and item[name].value > FAR_BELOW * s.min():
             ax.axhline(item[name].value, color=colour, lw=1, ls="--", label=name)
+        elif name in item:
+            ax.plot([], [], " ", label=f"{name} floor {item[name].value:.2g}, far below")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("frequency [Hz]")

@@ -28,6 +28,7 @@ def mechanism(traces: Sequence[Trace], ax: Axes | None = None, *, laws: int = 3)
         laws: How many laws a branch.
     """
     import matplotlib as mpl
+    import matplotlib.ticker
 
     width = float(mpl.rcParams["figure.figsize"][0])
     ax = new_axes(ax, (width, width))
@@ -46,6 +47,7 @@ def mechanism(traces: Sequence[Trace], ax: Axes | None = None, *, laws: int = 3)
                     label=f"{fit.name.replace('_', ' ')}, ΔAICc {fit.delta:.1f}")  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.xaxis.set_minor_formatter(mpl.ticker.LogFormatterSciNotation(minor_thresholds=(1.5, 0.4)))
     ax.set_xlabel("|voltage| [V]")
     ax.set_ylabel("|current| [A]")
     ax.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=min(2, len(found)))

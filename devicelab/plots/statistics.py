@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ..characterise.distributions import MIN_SAMPLES, DistributionFit, fit_distribution, rank_distributions
+from ..characterise.number import engineering
 from ..errors import ParameterError, unknown_name
 from .styles import new_axes
 
@@ -67,13 +68,16 @@ def _scale(probability: Any, paper: str) -> Any:
 
 def _log_ticks(ax: Axes, decades: float) -> None:
     """A logarithmic x axis with plain numbers where it spans less than one decade."""
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     ax.set_xscale("log")
-    if decades < 1.0:
-        ax.xaxis.set_major_locator(LogLocator(subs=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 4.0)))
+    if decades < 1.3:
+        every = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
+        subs = every if decades < 0.5 else (1.0, 2.0, 3.0, 5.0, 7.0) if decades < 0.9 else (1.0, 2.0, 5.0)
+        ax.xaxis.set_major_locator(LogLocator(subs=subs))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: engineering(value, "", 3) if value < 1e3 else
+                                                   engineering(value, "V", 3)[:-1].replace(" ", "")))  # fmt: skip
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 

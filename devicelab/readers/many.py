@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -68,6 +69,8 @@ class Summary:
 def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """The files that paths, folders (searched to any depth) and globs stand for, sorted, each once.
 
+    A folder within them that cannot be opened is among them, so that reading reports it.
+
     Raises:
         FileFormatError: If one of them stands for no file.
     """
@@ -80,7 +83,7 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     for item in given:
         path = Path(item)
         if path.is_dir():
-            files = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _is_file(p) and _shown(p, path)]
+            files = _inside(path)
         elif path.exists():
             files = [path]
         else:
@@ -93,6 +96,18 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
             )
         found.update(dict.fromkeys(sorted(files, key=lambda p: _natural(str(p)))))
     return list(found)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Instrument files in a folder at any depth, and folders that cannot be opened, which are worth a report."""
+    closed: list[Path] = []
+    found = [
+        Path(root, name)
+        for root, _, names in os.walk(folder, onerror=lambda problem: closed.append(Path(problem.filename)))
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES and _is_file(Path(root, name))
+    ]
+    return [path for path in (*found, *closed) if _shown(path, folder)]
 
 
 def _is_file(path: Path) -> bool:

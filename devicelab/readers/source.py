@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import re
 import subprocess
@@ -89,6 +90,11 @@ def open_source(path: str | Path) -> Source:
         FileFormatError: If there is no such file, it is a folder, cannot be read, is empty, or is a broken gzip.
     """
     path = Path(path)
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise FileFormatError(
+            f"folder {path} cannot be opened", got="no permission", allowed="a folder that may be listed",
+            hint="its files are left out; change its permissions to read them",
+        )  # fmt: skip
     if path.is_dir():
         raise FileFormatError(
             f"{path} is a folder, not a file",

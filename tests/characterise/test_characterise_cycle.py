@@ -150,3 +150,21 @@ def test_the_csv_has_one_row_a_cycle_and_units_in_the_head() -> None:
     assert len(lines) == 3
     assert "v_set.threshold [V]" in lines[0]
     assert "r_on [ohm]" in lines[0]
+
+
+def test_a_sweep_that_does_not_come_back_encloses_no_area_and_gives_its_resistance() -> None:
+    v = np.linspace(0.0, 0.35, 36)
+    found = characterise(Trace(np.arange(36.0), v, v / 5e3 + 1e-9 * np.random.default_rng(0).standard_normal(36)))
+    assert "area" not in found
+    assert found["r_read"].value == pytest.approx(5e3, rel=0.01)
+    assert "no switching" in found["r_read"].method
+
+
+def test_the_area_of_a_record_that_begins_amid_a_loop_is_that_of_the_whole_loop() -> None:
+    """Closed form of the abrupt loop: triangles between 1/R_off and 1/R_on, V_set^2 / 2 and V_reset^2 / 2."""
+    trace = abrupt()
+    expected = 0.5 * (1 / R_ON - 1 / R_OFF) * (V_SET**2 + V_RESET**2)
+    cut = 60  # 0.72 V on the way out
+    turned = Trace(trace.t, *(np.concatenate([y[cut:], y[1 : cut + 1]]) for y in (trace.v, trace.i)))
+    for one in (trace, turned):
+        assert characterise(one)["area"].value == pytest.approx(expected, rel=0.03)

@@ -101,3 +101,15 @@ def test_levels_do_not_depend_on_unit_or_offset() -> None:
     one, other = telegraph_levels(x, 1.0), telegraph_levels(1e-6 * x - 3.0, 1e-3)
     assert other.amplitude.value == pytest.approx(1e-6 * one.amplitude.value, rel=1e-6)
     assert other.time_low.value == pytest.approx(1e-3 * one.time_low.value, rel=1e-6)
+
+
+@pytest.mark.parametrize("white", [0.3, 1.0, 3.0])
+def test_a_white_floor_too_weak_to_be_told_does_not_make_the_exponent_too_sure(white: float) -> None:
+    """Without the upper end that allows for a floor, 14 to 44 of 60 hold the truth."""
+    inside = 0
+    for seed in range(30):
+        exponent = read_spectrum(coloured(4096, 0.7, white, np.random.default_rng(seed)), 1.0).exponent
+        assert exponent.low is not None
+        assert exponent.high is not None
+        inside += exponent.low < 0.7 < exponent.high
+    assert inside >= 26  # binomial about 28.5, 2 standard deviations
