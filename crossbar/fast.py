@@ -24,6 +24,9 @@ from .newton import Circuit
 
 Array = NDArray[Any]
 
+SMOOTH = 0.1
+"""Share of the tolerance of the solution that a polynomial that stands for a table may take."""
+
 MAX_HALVINGS = 9
 """Doublings of sinh in the kernel; beyond sinh(256) an array needs the careful steps of `newton`."""
 
@@ -83,7 +86,7 @@ def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float,
     if compiled is None:
         raise MissingDependencyError("the compiled array solver needs numba")
     pack = _Packing.build(circuit, compiled)
-    law = _law(circuit.cells, pack, _span(v_wl, v_bl))
+    law = _law(circuit.cells, pack, *_extremes(v_wl, v_bl), rtol)
     if law is None:
         return None
     drive, ground = pack.inputs(v_wl, v_bl)
@@ -91,8 +94,11 @@ def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float,
     i_out = np.empty((tiles, groups, pack.n, pack.lanes))
     v_out = np.empty((tiles if voltages else 0, groups, pack.blocks, pack.n, pack.rows * pack.lanes))
     hard, lines = np.zeros((tiles, groups), bool), pack.lines(circuit)
+    taken = SMOOTH * rtol if law[0] == compiled.POLYNOMIAL else 0.0
     results = _in_threads(
-        lambda start, stop: compiled.solve_groups(*law, lines, drive, ground, rtol, start, stop, i_out, v_out, hard),
+        lambda start, stop: compiled.solve_groups(
+            *law, lines, drive, ground, rtol - taken, start, stop, i_out, v_out, hard
+        ),
         tiles * groups,
     )
     if hard.all():
@@ -102,7 +108,7 @@ def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float,
         pack.outputs(i_out),
         pack.voltages(v_out) if voltages else None,
         (min(low), max(high)),
-        max(residuals),
+        max(residuals) + taken,
         max(iterations),
         torch.from_numpy(hard.any(0).repeat(pack.lanes)[: pack.b]),
     )
@@ -118,14 +124,17 @@ def _in_threads(work: Any, total: int) -> list[Any]:
         return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def _span(v_wl: Tensor, v_bl: Tensor | None) -> float:
-    """Largest voltage that any cell can see [V]: no node lies outside the range of the driven potentials."""
-    ends = [*v_wl.detach().aminmax(), *(v_bl.detach().aminmax() if v_bl is not None else (torch.zeros(()),))]
-    return float(max(ends)) - float(min(ends))
+def _extremes(v_wl: Tensor, v_bl: Tensor | None) -> tuple[float, float]:
+    """Least and largest voltage that any cell can see [V]: no node lies outside the range of the driven potentials."""
+    low, high = (float(end) for end in v_wl.detach().aminmax())
+    bottom, top = (0.0, 0.0) if v_bl is None else (float(end) for end in v_bl.detach().aminmax())
+    span = max(high, top) - min(low, bottom)
+    return (min(low, 0.0), max(high, 0.0)) if v_bl is None and low * high >= 0 else (-span, span)
 
 
-def _law(cells: Cells, pack: _Packing, span: float) -> tuple[int, tuple[Any, ...]] | None:
+def _law(cells: Cells, pack: _Packing, low: float, high: float, rtol: float) -> tuple[int, tuple[Any, ...]] | None:
     """Kind of cell and its parameters; None if the non-linearity is beyond the kernel."""
+    span = max(-low, high)
     none = (np.zeros(3), np.zeros(1), np.zeros(4), 0, 1)
     if isinstance(cells, Ohmic):
         g = pack.cells(cells.g)
@@ -139,7 +148,21 @@ def _law(cells: Cells, pack: _Packing, span: float) -> tuple[int, tuple[Any, ...
         return pack.kernel.SINH, (pack.cells(cells.g), pack.cells(cells.b.clamp_min(tiny), fill=1.0), halvings, *none)
     if isinstance(cells, LutCells):
         amplitudes = pack.cells(cells.amplitudes().movedim(0, -1), rank=(cells.rank,))
-        return pack.kernel.TABLE, (amplitudes, amplitudes[:1], 0, *_pieces(cells))
+        inside = max(low, float(cells.nodes[0])), min(high, float(cells.nodes[-1]))
+        smooth = cells.polynomial(*inside, SMOOTH * rtol)
+        if smooth is None:
+            return pack.kernel.TABLE, (amplitudes, amplitudes[:1], 0, *_pieces(cells))
+        ends, coefficients = np.array(inside), smooth.numpy().ravel()
+        return pack.kernel.POLYNOMIAL, (
+            amplitudes,
+            amplitudes[:1],
+            0,
+            ends,
+            ends[:1],
+            coefficients,
+            smooth.shape[1],
+            cells.rank,
+        )
     raise TypeError(type(cells).__name__)
 
 

@@ -18,6 +18,7 @@ from .kernel_cells import (
     LANES,
     OHMIC,
     OUTER,
+    POLYNOMIAL,
     ROWS,
     SINH,
     TABLE,
@@ -34,6 +35,7 @@ from .kernel_cells import (
     X,
     jit,
     ohmic,
+    polynomial,
     sinh,
     sources,
     table,
@@ -192,6 +194,8 @@ def _currents(
                 ohmic(outer, conductance, o, g, k)
             elif kind == SINH:
                 sinh(outer, conductance, o, g, b, k, halvings)
+            elif kind == POLYNOMIAL:
+                polynomial(outer, conductance, o, g, k, nodes, pieces, refine, ranks)
             else:
                 table(outer, conductance, o, g, k, nodes, bins, pieces, refine, ranks)
             d = load(conductance, 0, WIDTH)
@@ -257,6 +261,14 @@ def _clear(inner: Flat, blocks: int, n: int) -> None:
 
 
 @jit
+def _accept(inner: Flat, blocks: int, n: int) -> None:
+    """The residual as step: what the lines would lose if the currents stayed."""
+    for cell in range(blocks * n):
+        o = cell * INNER
+        store(inner, o + X, load(inner, o + R, WIDTH))
+
+
+@jit
 def _group(
     kind: int,
     law: Parts,
@@ -308,6 +320,9 @@ def _group(
                 for q in range(WIDTH):
                     total += inner[cell * INNER + D + q]
             steep[0] = 1e-2 * total / (blocks * n * WIDTH)
+            if 2.0 * residual * residual <= rtol:  # lines so good that what they take from each other may wait
+                _accept(inner, blocks, n)
+                continue
         _clear(inner, blocks, n)
         applications += _conjugate_gradients(inner, word, bit, columns, goal, blocks, n)
     return HARD, residual, applications
@@ -330,7 +345,7 @@ def _solve_groups(
     """Groups of vectors `start` to `stop` of the stack.
 
     Args:
-        kind: OHMIC, SINH or TABLE.
+        kind: OHMIC, SINH, TABLE or POLYNOMIAL.
         law: Parameters of the cells, see `fast`.
         lines: Resistances before each cell [blocks or 1, n, WIDTH] and below each cell [blocks, n, ROWS], flat, in
             float32 and in float64.
@@ -376,7 +391,7 @@ def _solve_groups(
                 for j in range(n):
                     for q in range(WIDTH):
                         v_out[tile, group, ib, j, q] = outer[(ib * n + j) * OUTER + V + q]
-        if kind == TABLE:
+        if kind in (TABLE, POLYNOMIAL):
             for cell in range(blocks * n):
                 v = outer[cell * OUTER + V : cell * OUTER + V + WIDTH]
                 low, high = min(low, v.min()), max(high, v.max())

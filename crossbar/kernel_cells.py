@@ -18,7 +18,7 @@ INNER, OUTER = 5 * WIDTH, 3 * WIDTH
 X, P, R, T, D = range(0, INNER, WIDTH)  # inner: step, direction, residual, its image, conductance
 V, C, U = range(0, OUTER, WIDTH)  # outer: voltage, current, line drop
 
-OHMIC, SINH, TABLE = 0, 1, 2
+OHMIC, SINH, TABLE, POLYNOMIAL = 0, 1, 2, 3
 
 Flat = Any
 """A flat array of floats."""
@@ -92,5 +92,40 @@ def table(
             c0, c1, c2, c3 = gather_four(pieces, piece * (4.0 * ranks) + 4.0 * rank)
             i = i + a * (c0 + s * (c1 + s * (c2 + s * c3)))
             d = d + a * (c1 + s * (2.0 * c2 + 3.0 * s * c3))
+        store(outer, o + C + row * LANES, i + d * (v - inside))
+        store(conductance, row * LANES, d)
+
+
+@jit
+def polynomial(
+    outer: Flat,
+    conductance: Flat,
+    o: int,
+    amplitudes: Flat,
+    k: int,
+    ends: Flat,
+    coefficients: Flat,
+    terms: int,
+    ranks: int,
+) -> None:
+    """Current and conductance of a sum of polynomials in v / max |v|, linear beyond the ends of their range."""
+    low, high = ends[0], ends[1]
+    per_volt = 1.0 / max(-low, high)
+    for row in range(ROWS):
+        v = load(outer, o + V + row * LANES, LANES)
+        inside = smaller(larger(v, splat(low, v)), splat(high, v))
+        t = inside * per_volt
+        i = splat(0.0, v)
+        d = i
+        for rank in range(ranks):
+            a = amplitudes[(k + row) * ranks + rank]
+            value = splat(coefficients[(rank + 1) * terms - 1], v)
+            slope = splat(0.0, v)
+            for term in range(terms - 2, -1, -1):
+                slope = slope * t + value
+                value = value * t + coefficients[rank * terms + term]
+            i = i + a * value
+            d = d + a * slope
+        d = d * per_volt
         store(outer, o + C + row * LANES, i + d * (v - inside))
         store(conductance, row * LANES, d)

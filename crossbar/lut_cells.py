@@ -38,6 +38,10 @@ class Table(Protocol):
         ...
 
 
+MOST_TERMS = 14
+"""Of a polynomial that stands for a table: more cost as much as reading the table."""
+
+
 class LutCells(_Tensors):
     """Cells that follow a lookup table at fixed states.
 
@@ -73,6 +77,7 @@ class LutCells(_Tensors):
             self._factors = self._float64(factors)
             basis = self._float64(value), self._float64(slope)
         self.pieces = _hermite(self.nodes, *basis)
+        self._polynomials: dict[tuple[float, float, float], Tensor | None] = {}
 
     def _set(self, x: Tensor, scale: Tensor | None) -> None:
         self.x = self._per_cell = per_cell("state x", x, low=0.0, high=1.0, unit="")
@@ -108,6 +113,45 @@ class LutCells(_Tensors):
         rows = self._factors.T
         amplitudes: Tensor = rows[:, low] * (1 - t) + rows[:, low + 1] * t
         return amplitudes if self.scale is None else amplitudes * self.scale.to(torch.float64)
+
+    def polynomial(self, low: float, high: float, tolerance: float) -> Tensor | None:
+        """One polynomial for each term of the sum instead of its pieces, where they are smooth enough.
+
+        Args:
+            low: Least voltage of the range [V], at most 0.
+            high: Largest voltage of the range [V], at least 0.
+            tolerance: Largest error of a state's current in that range, relative to that current.
+
+        Returns:
+            Coefficients of (v / max(-low, high))^k, [rank, terms], the first of them 0; None if `MOST_TERMS` do not do.
+        """
+        key = (low, high, tolerance)
+        if key not in self._polynomials:
+            self._polynomials[key] = self._polynomial(*key)
+        return self._polynomials[key]
+
+    def _polynomial(self, low: float, high: float, tolerance: float) -> Tensor | None:
+        largest = max(-low, high)
+        inner = self.nodes[(self.nodes > low) & (self.nodes < high)]
+        ends = torch.cat([inner.new_tensor([low]), inner, inner.new_tensor([high])])
+        between = (torch.arange(1, 8, dtype=torch.float64) / 8)[:, None]
+        v = torch.cat([ends, (ends[:-1] + between * ends.diff()).flatten()]).sort().values
+        v = v[v.abs() > 1e-9 * largest]
+        if not largest > 0 or self.rank > MOST_TERMS:
+            return None
+        where, t, _ = self._locate(v)
+        basis = torch.stack([_cubic(pieces.detach()[:, where], t) for pieces in self.pieces])
+        current = self._factors @ basis  # [states, samples]
+        for terms in range(3, MOST_TERMS + 1):
+            odd = np.polynomial.chebyshev.chebfit((v / largest).numpy(), (basis / v).T.numpy(), terms - 2)
+            found = torch.zeros(self.rank, terms - 1, dtype=torch.float64)
+            for row, chebyshev in zip(found, odd.T, strict=True):
+                plain = np.polynomial.chebyshev.cheb2poly(chebyshev)  # may leave out zeros at its end
+                row[: len(plain)] = largest * torch.from_numpy(plain)
+            powers = (v / largest) ** torch.arange(1, terms, dtype=torch.float64)[:, None]
+            if bool(((self._factors @ (found @ powers) - current).abs() <= tolerance * current.abs()).all()):
+                return torch.cat([found.new_zeros(self.rank, 1), found], dim=1)
+        return None
 
     def current(self, v: Tensor) -> Tensor:
         """The table's current [A]."""

@@ -40,7 +40,7 @@ class Spectrum:
 
     def length(self, d: Tensor) -> float:
         """Electrical length of the array for cell conductances `d` [S], [*tiles, b, m, n]; the longest of all."""
-        return float((d.mean((-1, -2)).max() * self.values.max()).sqrt())
+        return float((d.detach().mean((-1, -2)).max() * self.values.max()).sqrt())
 
     def solve(self, f: Tensor, d: Tensor, forcing: Tensor) -> tuple[Tensor, int]:
         """Dv [*tiles, b, m, n] with (1 + Z D) dv = f, and the number of steps.

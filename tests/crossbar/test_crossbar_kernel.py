@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, fast, solve
+from crossbar.bias import fit
+from crossbar.newton import Point
 from devicelab import Lut, parameter_set
 
 RTOL = 1e-11
@@ -99,6 +101,41 @@ class TestKernel:
         cells = Sinh(torch.full((4, 4), 1e-6, dtype=torch.float64), 20.0)
         solution = solve(cells, torch.tensor([0.0, 10.0, 20.0, 40.0]), Wires(10.0, 10.0, 10.0, 10.0))
         assert solution.residual <= 1e-6
+
+
+@pytest.mark.skipif(fast.kernel() is None, reason="numba is not installed or has no cache folder")
+@pytest.mark.parametrize("signed", [False, True], ids=["one sign", "both signs"])
+def test_a_polynomial_stands_for_a_smooth_table_within_the_tolerance(signed: bool) -> None:
+    """An odd and a skew law: the solution satisfies the table itself, to the tolerance asked for."""
+    v = np.linspace(-1, 1, 201)
+    x = np.linspace(0, 1, 17)[:, None]
+    current = 1e-5 * (1 + 9 * x) * np.sinh(3 * v) / 3 + 2e-5 * x**2 * (np.exp(2 * v) - 1)
+    lut = Lut(v, x.ravel(), current, device={"model": "skew"})
+    cells = LutCells(lut, X)
+    assert cells.rank > 1
+    drive = 0.3 * (
+        torch.rand(3, 40, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5 * signed
+    )
+    ends = fast._extremes(drive, None)
+    for rtol in (1e-2, 1e-3):
+        assert cells.polynomial(*ends, fast.SMOOTH * rtol) is not None
+        solution = solve(cells, drive, WIRES, rtol=rtol)
+        exact = solve(cells, drive, WIRES, rtol=1e-11)
+        assert 0 < solution.residual <= rtol
+        array = engine._circuit(cells, fit(drive, cells.shape, cells.dtype, cells.device), WIRES)
+        assert Point(array, solution.v_cell).residual <= rtol  # by the table
+        scale = exact.i_out.abs().max().item()
+        torch.testing.assert_close(solution.i_out, exact.i_out, rtol=0, atol=2 * rtol * scale)
+    assert cells.polynomial(*ends, 1e-12) is None
+    torch.testing.assert_close(solve(cells, drive, WIRES, rtol=1e-11).i_out, exact.i_out)
+
+
+def test_a_polynomial_of_a_table_with_a_corner_is_refused() -> None:
+    v = np.linspace(-1, 1, 21)
+    corner = np.where(v > 0.3, 1e-5 * v + 1e-3 * (v - 0.3), 1e-5 * v)
+    cells = LutCells(Lut(v, np.array([0.0, 1.0]), np.stack([corner, 2 * corner]), device={"model": "corner"}), X)
+    assert cells.polynomial(-0.2, 0.2, 1e-4) is not None
+    assert cells.polynomial(-0.6, 0.6, 1e-4) is None
 
 
 @pytest.mark.skipif(fast.kernel() is None, reason="numba is not installed or has no cache folder")
