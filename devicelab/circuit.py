@@ -8,6 +8,7 @@ import numpy as np
 
 from .errors import ParameterError
 from .ops import Value, is_tensor
+from .parameters import numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Circuit:
     def __post_init__(self) -> None:
         if self.kind not in ("voltage", "current"):
             raise ParameterError("unknown kind of source", got=repr(self.kind), allowed="voltage, current")
+        for name in ("series_resistance", "compliance"):
+            value = getattr(self, name)
+            if not (is_tensor(value) or numbers(value) is not None or (name == "compliance" and value is None)):
+                raise ParameterError(f"{name} is not a number", got=repr(value), allowed="a number, array or tensor")
         resistance = plain(self.series_resistance)
         if not (np.isfinite(resistance) & (resistance >= 0)).all():
             raise ParameterError(

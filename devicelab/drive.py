@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ParameterError, ShapeError, TraceError
+from .parameters import numbers
 from .trace import Trace, check_time
 
 
@@ -74,6 +75,11 @@ class CurrentDrive:
 
 
 def _checked(t: Any, s: Any, what: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    for name, values in (("time", t), (what, s)):
+        if numbers(values) is None:
+            raise TraceError(
+                f"drive {name} is not numbers", got=f"{values!r:.80}", allowed="a list or array of numbers"
+            )
     t, s = np.asarray(t, dtype=float), np.asarray(s, dtype=float)
     check_time(t)
     if s.ndim not in (1, 2) or s.shape[-1] != t.size:
@@ -98,6 +104,7 @@ def sine(amplitude: float, frequency: float, *, periods: float = 1.0, points: in
         offset: Mean voltage [V].
     """
     _check_positive(frequency=frequency, periods=periods, points=points)
+    _check_numbers(amplitude=amplitude, offset=offset)
     n = max(2, round(points * periods) + 1)
     t = np.linspace(0.0, periods / frequency, n)
     v = offset + amplitude * np.sin(2 * np.pi * frequency * t)
@@ -117,6 +124,7 @@ def triangle(
         points: Samples a cycle, rounded up to a multiple of four so that every peak is a sample.
     """
     _check_positive(period=period, cycles=cycles, points=points)
+    _check_numbers(amplitude=amplitude, **({} if negative is None else {"negative": negative}))
     second = -amplitude if negative is None else negative
     quarter = -(-points // 4)
     corners = np.array([0.0, amplitude, 0.0, second, 0.0])
@@ -152,6 +160,9 @@ def pulses(
     gap = width if gap is None else gap
     edge = width / 20 if edge is None else edge
     _check_positive(width=width, gap=gap, edge=edge, count=count, points=points)
+    _check_numbers(amplitudes=amplitudes, base=base)
+    if np.size(amplitudes) == 0:
+        raise ParameterError("no pulses", got="no amplitudes", allowed="one voltage or more")
     tops = np.tile(np.atleast_1d(np.asarray(amplitudes, dtype=float)), count)
     starts = gap + np.arange(tops.size) * (gap + width + 2 * edge)
     corner_t = np.concatenate(
@@ -173,5 +184,11 @@ def polyline_source(t: NDArray[np.float64], v: NDArray[np.float64]) -> str:
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ParameterError(f"{name} must be positive", got=value, allowed="a finite number above 0")
+        if numbers(value) is None or not (np.isfinite(value) and value > 0):
+            raise ParameterError(f"{name} must be positive", got=repr(value), allowed="a finite number above 0")
+
+
+def _check_numbers(**values: Any) -> None:
+    for name, value in values.items():
+        if numbers(value) is None or not np.isfinite(value).all():
+            raise ParameterError(f"{name} is not a finite number", got=repr(value), allowed="a finite number, in volts")

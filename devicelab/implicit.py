@@ -100,10 +100,13 @@ def _failure(model: Model, status: int, row: int, t: Array, x: Array, report: An
             "give it a compliance [V], or less current",
         ),
     }[status]
-    error = StepError(
-        f"simulation of {model.name} stopped: {reason}",
-        got=f"device {row}, t = {t[at]:.6g} s (sample {at} of {t.size}), x = {state:.6g}",
-        hint=f"{hint}; the states until then are in the error's .t and .x",
-    )
-    error.t, error.x, error.device = t[: at + 1], x[row, : at + 1].copy(), row
+    where = f"device {row}, t = {t[at]:.6g} s (sample {at} of {t.size}), x = {state:.6g}"
+    what = f"simulation of {model.name} stopped: {reason}"
+    return step_error(what, where, hint, t[: at + 1], x[row, : at + 1].copy(), row)
+
+
+def step_error(what: str, where: str, hint: str, t: Array, x: Array, device: int) -> StepError:
+    """A `StepError` that carries times and states."""
+    error = StepError(what, got=where, hint=f"{hint}; the states until then are in the error's .t and .x")
+    error.t, error.x, error.device = t, x, device
     return error

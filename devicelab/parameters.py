@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .errors import ParameterError
+from .errors import ParameterError, unknown_name
 from .ops import Value, is_tensor
 
 Role = Literal["resistance", "current", "threshold", "rate", "exponent", "curvature", "shape"]
@@ -56,8 +57,40 @@ def parameter(
     return dataclasses.field(default=default, metadata={"parameter": declared})
 
 
+class Checked(type):
+    """Says which parameters of a class are unknown or missing, before anything is made."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        """An instance; raises `ParameterError` unless `values` are its parameters."""
+        made: tuple[Any, ...] = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+        fields = {field.name: field for field in made}
+        if args:
+            names = f"{next(iter(_needed(fields)), 'name')}=..."
+            raise ParameterError(
+                f"{cls.__name__} takes parameters by name", got=f"{args[0]!r} without a name", hint=f"write {names}"
+            )
+        for name in values:
+            if name not in fields:
+                raise unknown_name(f"parameter of {cls.__name__}", name, list(fields))
+        missing = [name for name in _needed(fields) if name not in values]
+        if missing:
+            raise ParameterError(
+                f"{cls.__name__} misses parameters",
+                got=", ".join(values) or "none",
+                allowed=f"all of: {', '.join(_needed(fields))}",
+                hint=f"add {', '.join(missing)}; parameter_set(NAME) gives a device with published values",
+            )
+        return super().__call__(**values)
+
+
+def _needed(fields: dict[str, Any]) -> list[str]:
+    """Fields without a default."""
+    empty = dataclasses.MISSING
+    return [name for name, field in fields.items() if field.default is empty and field.default_factory is empty]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Parametrised:
+class Parametrised(metaclass=Checked):
     """Base of models and windows: a frozen dataclass whose parameters are validated when it is made.
 
     A parameter may be a number, or an array or tensor for a batch of devices or draws.
@@ -74,11 +107,11 @@ class Parametrised:
     @classmethod
     def parameters(cls) -> list[Parameter]:
         """The declared parameters, in order."""
-        return list(_declared(cls))  # type: ignore[arg-type]  # classes hash
+        return list(_declared(cls))
 
     def values(self) -> dict[str, Value]:
         """Name and value of every parameter."""
-        return {declared.name: getattr(self, declared.name) for declared in _declared(type(self))}  # type: ignore[arg-type]
+        return {declared.name: getattr(self, declared.name) for declared in _declared(type(self))}
 
     def replace(self, **changes: Value) -> Self:
         """A copy with some parameters changed, validated again."""
@@ -101,15 +134,23 @@ def _declared(cls: type[Parametrised]) -> tuple[Parameter, ...]:
     )
 
 
+def numbers(value: object) -> NDArray[np.float64] | None:
+    """A number, array or nested list as an array of real numbers; None if it is none, as text is."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # ragged lists
+        return None
+    return array.astype(float) if array.dtype.kind in "fiu" else None
+
+
 def _check_bounds(owner: str, declared: Parameter, value: Value) -> None:
     if is_tensor(value):
         value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError) as error:
+    array = numbers(value)
+    if array is None:
         raise ParameterError(
             f"{owner}: {declared.name} ({declared.meaning}) is not a number", got=repr(value), allowed="numbers, arrays"
-        ) from error
+        )
     good = np.isfinite(array) & (array >= declared.low) & (array <= declared.high)
     if good.all():
         return

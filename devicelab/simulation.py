@@ -22,6 +22,7 @@ from .drive import CurrentDrive, Drive
 from .errors import ParameterError, ShapeError
 from .models.base import Model, SeparableModel
 from .ops import Ops, Value, is_tensor, ops_for
+from .parameters import numbers
 from .trace import Trace
 
 
@@ -49,9 +50,11 @@ def simulate(
         Trace with t [t], v across the device [V], i [A] and x, of shape [t] or [b, t].
 
     Raises:
-        ParameterError: If `x0` leaves [0, 1], or a resistance, compliance or tolerance is impossible.
-        StepError: If the solver has to stop; the error carries the states until then.
+        ParameterError: If `x0` leaves [0, 1], a resistance, compliance or tolerance is impossible, or `model` and
+            `drive` are something else.
+        StepError: If the solver has to stop, or the current is no number; the error carries the states until then.
     """
+    _check_kinds(model, drive)
     _check(x0, tolerance)
     if isinstance(drive, Drive) and compliance is None and type(series_resistance) is float and not series_resistance:
         circuit, source = _BARE, drive.v
@@ -66,9 +69,11 @@ def simulate(
         found = exact.trajectory(model, drive.t, source, x0)
         if found is not None:
             x, i = found
+            _check_current(model, drive.t, source, i, x)
             return Trace.of(drive.t, source, i, x, meta)
     _check_devices(model, source, x0, circuit)
     x, v, i = _solve(model, drive.t, source, x0, circuit, tolerance)
+    _check_current(model, drive.t, v, i, x)
     x = x + 0.0 * i  # a batch of resistances shares one state
     return Trace(t=_like(drive.t, x), v=v, i=i, x=x, meta={k: value for k, value in meta.items() if value is not None})
 
@@ -81,7 +86,56 @@ _BARE = Circuit()
 _AnyModel = TypeVar("_AnyModel", bound=Model)
 
 
+def _check_kinds(model: object, drive: object) -> None:
+    """Raise `ParameterError` unless these are a device and a drive."""
+    if not isinstance(model, Model):
+        known = isinstance(model, str) or (isinstance(model, type) and issubclass(model, Model))
+        raise ParameterError(
+            "this is no device",
+            got=repr(model)[:80],
+            allowed="an instance of a model, such as parameter_set('vteam_memtorch')",
+            hint="parameter_set(NAME) makes one; a class needs parameters first" if known else None,
+        )
+    if not isinstance(drive, Drive | CurrentDrive):
+        raise ParameterError(
+            "this is no drive",
+            got=repr(drive)[:80],
+            allowed="a Drive or a CurrentDrive: sine(1.0, 50.0), triangle, pulses, Drive(t, v)",
+            hint="Drive.from_trace(trace) is the drive of a trace" if isinstance(drive, Trace) else None,
+        )
+
+
+def _check_current(model: Model, t: NDArray[np.float64], v: Value, i: Value, x: Value) -> None:
+    """Raise `StepError` with the states until then where current or state is no finite number."""
+    if is_tensor(i):
+        if bool((i.detach().sum() + x.detach().sum()).isfinite()):
+            return
+        v, i, x = (plain(value) for value in (v, i, x))
+    with np.errstate(all="ignore"):
+        if np.isfinite(i.sum() + x.sum()):
+            return
+        bad = ~np.isfinite(i + 0.0 * x)
+    if not bad.any():
+        return
+    rows = bad.reshape(-1, t.size)
+    row = int(rows.any(axis=1).argmax())
+    at = int(rows[row].argmax())
+    volts = float(np.broadcast_to(v, bad.shape).reshape(-1, t.size)[row, at])
+    raise implicit.step_error(
+        f"simulation of {model.name} stopped: the current is no finite number",
+        f"device {row}, {volts:.6g} V at t = {t[at]:.6g} s (sample {at} of {t.size})",
+        "the voltage is far outside the model's range, where its equations overflow: drive it with less, "
+        "or put a series_resistance or compliance around it",
+        t[:at],
+        np.broadcast_to(x, bad.shape).reshape(-1, t.size)[row, :at].copy(),
+        row,
+    )
+
+
 def _check(x0: Value, tolerance: float) -> None:
+    for name, value in (("x0", x0), ("tolerance", tolerance)):
+        if not (is_tensor(value) or numbers(value) is not None):
+            raise ParameterError(f"{name} is not a number", got=repr(value)[:80], allowed="a number, array or tensor")
     if isinstance(x0, float | int):
         good = 0.0 <= x0 <= 1.0
     else:
@@ -89,7 +143,7 @@ def _check(x0: Value, tolerance: float) -> None:
         good = bool(((start >= 0) & (start <= 1)).all())
     if not good:
         raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
-    if not 1e-13 <= tolerance <= 0.1:
+    if np.ndim(tolerance) or not 1e-13 <= tolerance <= 0.1:
         raise ParameterError("tolerance is out of bounds", got=tolerance, allowed="1e-13 to 0.1 of the state's range")
 
 
@@ -127,7 +181,8 @@ def _solve(
         x, v = batched.trajectory(wide, t, source, _column(x0), circuit, tolerance)
         return x, v, wide.current(v, x)
     x, v = implicit.trajectory(model, t, source, x0, circuit, tolerance)
-    return x, v, np.asarray(wide.current(v, x))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number is named afterwards
+        return x, v, np.asarray(wide.current(v, x))
 
 
 def _by_blocks(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:

@@ -92,7 +92,7 @@ class TraceProgram:
 
 def program(model: Model) -> Program:
     """The instructions of a model; those of models that differ in parameter values only are the same."""
-    return _record(type(model), type(model.window), _options(model))  # type: ignore[arg-type]  # classes hash
+    return _record(type(model), type(model.window), _options(model))
 
 
 def leaf_names(model: Model) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def _options(model: Model) -> tuple[tuple[str, Any], ...]:
 
 def trace_program(model: SeparableModel) -> TraceProgram:
     """The instructions for whole traces of a separable model."""
-    return _record_trace(type(model), type(model.window), _options(model))  # type: ignore[arg-type]  # classes hash
+    return _record_trace(type(model), type(model.window), _options(model))
 
 
 @lru_cache(maxsize=256)

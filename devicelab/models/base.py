@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
+import numpy as np
+
 from ..coordinates import GAUSS_5, Coordinate, Table
 from ..errors import ParameterError
 from ..ops import NUMPY, Ops, Value, ops_for
@@ -32,7 +34,7 @@ class Model(Parametrised):
     window: Window = field(default_factory=NoWindow)
 
     def __post_init__(self) -> None:
-        if self.polarity not in (1, -1):
+        if np.ndim(self.polarity) or self.polarity not in (1, -1):
             raise ParameterError("polarity is a sign", got=self.polarity, allowed="+1 or -1")
         if not isinstance(self.window, Window):
             raise ParameterError(

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError, unknown_name
+from ..errors import FileFormatError, ParameterError, unknown_name
 from ..models import model_class
 from ..models.base import Model
 from ..windows import window
@@ -25,6 +25,8 @@ def parameter_set(name: str) -> Model:
 
 def parameter_set_info(name: str) -> dict[str, Any]:
     """Everything a set's file says: model, parameters, window, source, note."""
+    if not isinstance(name, str):
+        raise ParameterError("a parameter set is found by its name", got=repr(name), allowed="text")
     if name.endswith(".toml"):
         return _load(Path(name))
     if name not in parameter_sets():

@@ -49,6 +49,11 @@ def test_a_pulse_has_its_width_at_the_top_and_finite_edges() -> None:
         (lambda: triangle(1.0, -1.0), "period must be positive"),
         (lambda: pulses(1.0, 0.0), "width must be positive"),
         (lambda: pulses(1.0, 1e-6, edge=0.0), "edge must be positive"),
+        (lambda: pulses([], 1e-6), "no pulses"),
+        (lambda: pulses([1.0, np.nan], 1e-6), "amplitudes is not a finite number"),
+        (lambda: sine("1", 50.0), "amplitude is not a finite number"),
+        (lambda: sine(1.0, None), "frequency must be positive"),
+        (lambda: triangle(1.0, 1.0, negative="-1"), "negative is not a finite number"),
     ],
 )
 def test_impossible_waveforms_are_refused(make: object, message: str) -> None:
@@ -65,11 +70,15 @@ def test_impossible_waveforms_are_refused(make: object, message: str) -> None:
         ([0, 1, 2], [0, 1], ShapeError, "do not fit"),
         ([0, 1, 2], [0, np.nan, 1], TraceError, "not finite"),
         ([0, np.inf, 2], [0, 1, 2], TraceError, "time is not finite"),
+        ("ab", [0, 1], TraceError, "drive time is not numbers"),
+        ([0, 1], ["0", "1"], TraceError, "drive voltage is not numbers"),
+        ([0, 1], [0, 1j], TraceError, "drive voltage is not numbers"),
+        ([0, 1], [[0], [1, 2]], TraceError, "drive voltage is not numbers"),
     ],
 )
 def test_a_drive_out_of_order_is_refused(t: list, v: list, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        Drive(np.array(t, dtype=float), np.array(v, dtype=float))
+        Drive(t, v)
 
 
 def test_a_current_source_speaks_of_its_current() -> None:

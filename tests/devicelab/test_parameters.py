@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,34 @@ def test_a_message_says_what_got_allowed_and_unit() -> None:
 def test_what_is_not_a_number_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"(?s)r_on .* is not a number.*'a'"):
         LinearIonDrift(r_on="a", r_off=1e4, k=1.0)
+
+
+@pytest.mark.parametrize("value", ["10", None, True, 1j, [1.0, [2.0]], {}], ids=repr)
+def test_nothing_but_numbers_is_a_number(value: object) -> None:
+    with pytest.raises(ParameterError, match=r"r_on .* is not a number"):
+        vteam(r_on=value)
+    with pytest.raises(ParameterError, match=r"Joglekar: p .* is not a number"):
+        Joglekar(p=value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vteam(r_onn=3.0), "unknown parameter of VTEAM\n.*'r_onn'\n.*r_on.*\n.*did you mean r_on"),
+        (lambda: Joglekar(q=2), "unknown parameter of Joglekar\n.*'q'\n  allowed: p"),
+        (lambda: window("joglekar", q=2), "unknown parameter of Joglekar"),
+        (
+            lambda: VTEAM(r_on=1.0, v_on=-1.0),
+            "misses parameters\n.*r_on, v_on\n.*\n.*add r_off, v_off, k_on, k_off;",
+        ),
+        (lambda: VTEAM(100.0), "VTEAM takes parameters by name\n.*100.0 without a name\n.*write r_on="),
+        (lambda: vteam(polarity=np.array([1, -1])), "polarity is a sign"),
+        (lambda: parameter_set(3), "found by its name\n.*3"),
+    ],
+)
+def test_what_is_no_parameter_and_what_is_missing_is_named(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        make()
 
 
 def test_errors_survive_pickling_between_processes() -> None:

@@ -23,6 +23,8 @@ from devicelab import (
     sine,
 )
 from devicelab.errors import ParameterError, ShapeError, TraceError
+from devicelab.implicit import StepError
+from devicelab.parameter_sets import parameter_set_info
 
 EXACT = 1e-9  # closed form against closed form on the same polyline: rounding in a sum of 1000 terms
 POLYLINE = 1e-5  # a sine of 1000 samples a period is a polyline: 5e-6 of the amplitude
@@ -233,3 +235,66 @@ def test_a_million_samples_need_little_more_than_their_result() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * 16 * drive.t.size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("vteam_memtorch", sine(1.0, 50.0)), "no device\n.*'vteam_memtorch'\n.*\n.*parameter_set"),
+        ((VTEAM, sine(1.0, 50.0)), "no device\n.*VTEAM.*\n.*\n.*a class needs parameters"),
+        ((None, sine(1.0, 50.0)), "no device\n.*None"),
+        ((parameter_set("vteam_memtorch"), np.zeros(5)), "no drive\n.*array"),
+        ((parameter_set("vteam_memtorch"), "sine"), "no drive\n.*'sine'\n.*Drive.t, v."),
+    ],
+)
+def test_what_is_no_device_and_no_drive_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        simulate(*arguments)
+
+
+def test_a_trace_is_no_drive_but_has_one() -> None:
+    device = parameter_set("vteam_memtorch")
+    trace = simulate(device, sine(1.0, 5e7))
+    with pytest.raises(ParameterError, match=r"Drive.from_trace"):
+        simulate(device, trace)
+    np.testing.assert_array_equal(simulate(device, Drive.from_trace(trace)).i, trace.i)
+
+
+@pytest.mark.parametrize("name", ["x0", "series_resistance", "compliance", "tolerance"])
+@pytest.mark.parametrize("value", ["1k", 1j, [1.0, [2.0]]], ids=repr)
+def test_an_option_that_is_no_number_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ParameterError, match=f"{name} is not a number"):
+        simulate(parameter_set("vteam_memtorch"), sine(1.0, 5e7), **{name: value})
+
+
+OVERFLOWS = {  # a voltage at which an exponential of the model is no number
+    "stanford_default": 500.0,
+    "yakopcic_oblea": 1e5,
+    "nonlinear_drift_team_paper": 500.0,
+    "data_driven_tiox_dut1": 1e3,
+    "vteam_memtorch": 1e200,
+    "pku_default": 500.0,
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWS)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_voltage_at_which_the_model_overflows_is_an_error_with_the_states_until_then(name: str) -> None:
+    drive = sine(OVERFLOWS[name], parameter_set_info(name)["drive"]["frequency"])
+    with pytest.raises(StepError, match=r"simulation of .* stopped: .*\n.*device 0.* of 1001") as caught:
+        simulate(parameter_set(name), drive, x0=0.2)
+    error = caught.value
+    assert 1 <= len(error.t) == len(error.x) < 1001
+    assert ((error.x >= 0) & (error.x <= 1)).all()
+    assert "overflow markers" not in str(error)
+
+
+def test_the_device_of_a_batch_that_overflows_is_named_and_tensors_stop_too() -> None:
+    device = parameter_set("nonlinear_drift_team_paper")
+    many = device.replace(gamma=np.array([4.0, 40.0]))
+    with pytest.raises(StepError, match=r"device 1, 1[0-9.]* V at") as caught:
+        simulate(many, sine(20.0, 1.0))
+    assert caught.value.device == 1
+    with pytest.raises(StepError, match="device 1") as caught:
+        simulate(device.replace(gamma=torch.tensor([4.0, 40.0], dtype=torch.float64)), sine(20.0, 1.0))
+    assert isinstance(caught.value.x, np.ndarray)
