@@ -150,9 +150,11 @@ def _power(trace: Trace, part: Excursion, at: Number | None) -> dict[str, Number
     if at is not None:
         v = part.sign * np.asarray(trace.v[rise])
         k = int(np.argmax(v >= abs(at.value))) if (v >= abs(at.value)).any() else v.size - 1
-        found[f"power_{part.kind}"] = Number(
-            float(power[rise][k]), "W", "v i at the first sample beyond the threshold voltage"
-        )
+        if part.kind == "set":
+            most, words = float(power[rise][k]), "v i at the first sample beyond the threshold voltage"
+        else:
+            most, words = float(power[rise][: k + 1].max()), "largest v i before the current has fallen"
+        found[f"power_{part.kind}"] = Number(most, "W", words)
     if not str(trace.meta.get("time", "")).startswith("synthetic"):
         energy = float(np.trapezoid(power[whole], trace.t[whole]))
         found[f"energy_{part.kind}"] = Number(energy, "J", "integral of v i dt over the excursion")

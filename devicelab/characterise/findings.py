@@ -1,4 +1,4 @@
-"""Numbers of pulses, endurance, retention and reads, one `Finding` a measurement, and what they say together."""
+"""Numbers of pulses, endurance, retention, reads and states, one `Finding` a measurement, and what all say together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import DevicelabError, ParameterError
+from .distributions import rank_distributions
 from .endurance import Endurance, endurance
 from .number import Number
 from .pulses import PulseResponse, asymmetry, pulse_response
 from .retention import TEN_YEARS, Arrhenius, Drift, arrhenius, drift
 from .series import EPOCH, Series
 from .spectrum import EXPONENTS, Spectrum, physical_floors, read_spectrum
+from .states import between, moved, states
 from .telegraph import Telegraph, telegraph_levels
 from .variability import variance_components
 
@@ -85,7 +87,7 @@ class Findings:
     """All measurements of one kind.
 
     Args:
-        kind: "pulses", "endurance", "retention" or "noise".
+        kind: "pulses", "endurance", "retention", "noise" or "states".
         items: One a measurement.
         together: Numbers over several: asymmetry, activation energy, ...
         remarks: Sentences about all.
@@ -286,7 +288,17 @@ def _doubts(spectrum: Spectrum) -> list[str]:
     return []
 
 
-_OF_KIND = {"pulses": _pulses, "endurance": _endurance, "retention": _retention, "noise": _noise}
+def _states(item: Series, settings: Settings) -> Finding:
+    numbers = states(item)
+    if {"before", "after"} <= set(item.y):
+        good = (item.y["before"] > 0) & (item.y["after"] > 0)
+        numbers |= moved(item.y["before"][good], item.y["after"][good], settings.closed)
+    best = [(role, rank_distributions(y[y > 0], draws=100)[0]) for role, y in item.y.items() if np.ptp(y[y > 0]) > 0]
+    remarks = [f"{role}: best of the distributions {fit.family} (p = {fit.p_value:.2g})" for role, fit in best]
+    return Finding(item, numbers, tuple(remarks))
+
+
+_OF_KIND = {"pulses": _pulses, "endurance": _endurance, "retention": _retention, "noise": _noise, "states": _states}
 
 
 def _together(kind: str, items: list[Finding], skipped: list[tuple[str, str]], settings: Settings) -> Findings:
@@ -295,6 +307,8 @@ def _together(kind: str, items: list[Finding], skipped: list[tuple[str, str]], s
     models: dict[str, Any] = {}
     if kind == "pulses":
         numbers = _asymmetries(items)
+    if kind == "states":
+        numbers = dict(between([item.series for item in items], settings.closed))
     if kind == "retention":
         line, why = _over_temperatures(items, settings.service)
         remarks += why

@@ -163,6 +163,8 @@ def _drawn(found: Findings, settings: Settings) -> list[tuple[str, Any, str]]:
         pairs = [items[k : k + 2] for k in range(0, len(items), 2)]
         return [(f"pulses_{k + 1}", plots.pulses(pair), f"{pair[0].series.name}: readings and fitted curve.")
                 for k, pair in enumerate(pairs)]  # fmt: skip
+    if found.kind == "states":
+        return [("states", plots.states(items), "Resistance over cells.")]
     made: list[tuple[str, Any, str]] = []
     if found.kind == "endurance" and len(found.items) > EACH:
         made.append(("windows", plots.windows(found.items), "Medians over cycles of all devices."))

@@ -15,7 +15,7 @@ SHORT = 3
 NEAR_ZERO = 0.02
 SAME = 0.01
 COMMON = 0.7
-MIN_READS = 5
+MIN_READS = 10
 
 
 def is_programme(trace: Trace) -> bool:
@@ -35,7 +35,7 @@ def ramps(voltage: Any) -> tuple[float, list[tuple[float, NDArray[np.int_]]]]:
     """The read voltage [V], and runs of reads after pulses of one voltage [V]: each with the samples of its reads.
 
     A level is a stretch of equal voltage away from zero. Of the levels that are about as frequent as the most frequent
-    one the smallest is the read; a run ends where the pulses change. Runs of fewer than five reads are left out.
+    one the smallest is the read; a run ends where the pulses change. Runs of fewer than ten reads are left out.
 
     Args:
         voltage: Of each sample [V], shape [n].

@@ -17,7 +17,7 @@ from ..trace import Trace
 from .programmes import alternates, is_programme, ramps
 
 Array = NDArray[np.float64]
-KINDS = ("loops", "pulses", "endurance", "retention", "noise")
+KINDS = ("loops", "pulses", "endurance", "retention", "noise", "states")
 SWEPT = 0.2
 MANY_READS = 256
 EVEN = 3.0
@@ -49,11 +49,11 @@ class Series:
     """One measurement of one device, its columns by role.
 
     Args:
-        kind: "pulses", "endurance", "retention" or "noise".
+        kind: "pulses", "endurance", "retention", "noise" or "states".
         name: File, and device or direction.
-        x: Pulse number, cycle or time [s], shape [n].
+        x: Pulse number, cycle, time [s] or number of the cell, shape [n].
         y: Role to numbers, shape [n]: "up" or "down" (pulses), "low" and "high" (endurance, retention), "state"
-            (retention), "signal" (noise).
+            (retention, states), "signal" (noise), "before" and "after" (states).
         unit: Of the numbers in y.
         why: What the kind was told from.
         meta: Metadata of the table, `device` and `temperature` [K] where known, `voltage` [V] of a read.
@@ -82,7 +82,7 @@ def series_of(tables: Sequence[Table], kind: str | None = None) -> list[Series]:
 
     Args:
         tables: Of one file, from `devicelab.readers.read_tables`.
-        kind: "pulses", "endurance", "retention" or "noise"; told from the columns unless given.
+        kind: One of `KINDS` but "loops"; told from the columns unless given.
 
     Raises:
         FileFormatError: If the columns do not make such a measurement, with the columns that there are.
@@ -107,6 +107,7 @@ _NEEDS = {
     "endurance": "a cycle column and a low and a high resistance (or ILRS and IHRS, or one resistance, both in turn)",
     "retention": "a time and a resistance, conductance or current at constant voltage",
     "noise": "the same, 64 reads or more",
+    "states": "a device (or address, cell) and a resistance, or resistances before and after",
 }
 
 
@@ -169,8 +170,8 @@ class _Columns:
 
 
 def _of_table(columns: _Columns, kind: str | None) -> list[Series]:
-    makers = {"pulses": _pulses, "endurance": _endurance, "retention": _reads, "noise": _reads}
-    for name in [kind] if kind else ("pulses", "endurance", "noise"):
+    makers = {"pulses": _pulses, "endurance": _endurance, "retention": _reads, "noise": _reads, "states": _states}
+    for name in [kind] if kind else ("pulses", "endurance", "noise", "states"):
         found = makers[name](columns, kind) if name in ("retention", "noise") else makers[name](columns)  # type: ignore[operator]
         if found:
             return list(found)
@@ -257,7 +258,7 @@ def _programme(columns: _Columns, meta: Mapping[str, Any]) -> list[Series]:
     if not (np.isfinite(v).all() and np.isfinite(i).all() and alternates(v)):
         return []
     read, runs = ramps(v)
-    made = []
+    made: list[Series] = []
     for pulse, rows in runs:
         g = np.abs(i[rows] / v[rows])
         role = "up" if g[-1] > g[0] else "down"
@@ -321,6 +322,21 @@ def _worn(
     good = (y["low"] > 0) & (y["high"] > 0)
     y = {name: part[good] for name, part in y.items()}
     return Series("endurance", _named(columns, device, stem), x[good], y, unit, why, _meta(columns, device))
+
+
+def _states(columns: _Columns) -> list[Series]:
+    """One resistance a cell, or two: before and after what was done to it."""
+    device, value = columns.named("device"), columns.value("resistance", "conductance")
+    if device is None or value is None or any(columns.named(role) for role in ("time", "cycle", "pulse")):
+        return []
+    sides = {side: next((n for n in columns.numeric if re.search(rf"(?i)\b{side}$", n.strip())), None)
+             for side in ("before", "after")}  # fmt: skip
+    names = {k: n for k, n in sides.items() if n} if all(sides.values()) else {"state": value[1]}
+    x, y = _clean(columns.numeric[device], {side: columns.resistance(name)[0] for side, name in names.items()})
+    if x.size == 0 or np.unique(x).size < x.size / 2:
+        return []
+    why = f"columns {device!r} and {', '.join(map(repr, names.values()))}: a row a cell"
+    return [Series("states", _named(columns, None), x, y, "ohm", why, _meta(columns, None))]
 
 
 def _reads(columns: _Columns, kind: str | None) -> list[Series]:

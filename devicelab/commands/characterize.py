@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..characterise.findings import Settings
     from ..characterise.survey import Survey
 
-KINDS = ("auto", "loops", "pulses", "endurance", "retention", "noise")
+KINDS = ("auto", "loops", "pulses", "endurance", "retention", "noise", "states")
 MANY = 20
 
 
@@ -31,7 +31,7 @@ MANY = 20
 @click.option("--thickness", type=float, help="Film thickness [m], for the constants of conduction mechanisms.")
 @click.option("--temperature", default=300.0, show_default=True, help="For the same, and for thermal noise [K].")
 @click.option("--closed", default=2.0, show_default=True,
-              help="Endurance: R_off/R_on of a closed window. Retention: factor that is a failure.")  # fmt: skip
+              help="Endurance: R_off/R_on of a closed window. Others: factor that is a failure.")  # fmt: skip
 @click.option("--lifetime", default=10 * 365.25 * 86400.0, show_default="ten years",
               help="Retention: extrapolate to this time [s].")  # fmt: skip
 @click.option("--service", default=358.15, show_default=True, help="Retention: Arrhenius line read at this [K].")
@@ -59,7 +59,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Numbers and statistics of measurements: loops, pulses, endurance, retention, read noise.
+    """Numbers and statistics of measurements: loops, pulses, endurance, retention, read noise, states of cells.
 
     PATH is a file, folder, glob or HDF5 store; every file is told for what it is, unless --kind says.
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from ..characterise import Cycle
 
 CYCLES = ("loops", "band", "cdf", "box", "endurance", "correlation", "mechanisms")
-SERIES = {"pulses": "pulses", "wear": "endurance", "retention": "retention", "spectrum": "noise", "telegraph": "noise"}
+SERIES = {
+    "pulses": "pulses", "wear": "endurance", "retention": "retention", "spectrum": "noise", "telegraph": "noise",
+    "states": "states",
+}  # fmt: skip
 """Kinds of figures of readings, and the kind of measurement that each is of."""
 KINDS = (*CYCLES, "wafer", *SERIES)
 PANELS = 6
@@ -53,7 +56,7 @@ def command(
     """Plot instrument files: hysteresis loops, or with a KIND one of the figures of a paper.
 
     KIND is loops (coloured by cycle), band (median and quantiles over cycles), cdf, box, endurance, correlation or
-    mechanisms of sweeps; pulses, wear, retention, spectrum or telegraph of readings; wafer, a number over the
+    mechanisms of sweeps; pulses, wear, retention, spectrum, telegraph or states of readings; wafer, a number over the
     positions of the devices.
 
     Example: devicelab plot data/oxide_cycles.csv --out loop.png
@@ -203,7 +206,7 @@ def _of_series(
     options: Any = {} if profile is None else {"profile": profile}
     tables = [table for path in find_files(names) for table in read_tables(path, **options)]
     series = choose(series_of(tables, SERIES[kind]), index, of="measurement")
-    together = 2 if kind == "pulses" else 1
+    together = {"pulses": 2, "states": PANELS}.get(kind, 1)
     (found,) = findings(series[: together * PANELS], settings=None)
     for name, reason in found.skipped:
         say(f"left out: {name}: {reason.splitlines()[0]}")
@@ -217,7 +220,7 @@ def _of_series(
     for ax in axes.flat[len(groups) :]:
         ax.set_visible(False)
     for ax, group in zip(axes.flat, groups, strict=False):
-        drawn: Any = group if kind == "pulses" else group[0]
+        drawn: Any = group if together > 1 else group[0]
         getattr(plots, kind)(drawn, ax)
         if len(groups) > 1:
             ax.set_title(group[0].series.name, fontsize="small")

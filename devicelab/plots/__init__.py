@@ -6,6 +6,7 @@ from .measurements import arrhenius as arrhenius
 from .measurements import pulses as pulses
 from .measurements import retention as retention
 from .measurements import spectrum as spectrum
+from .measurements import states as states
 from .measurements import telegraph as telegraph
 from .measurements import wear as wear
 from .measurements import windows as windows

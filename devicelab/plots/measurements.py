@@ -93,6 +93,22 @@ def windows(items: Sequence[Finding], ax: Axes | None = None) -> Axes:
     return ax
 
 
+def states(items: Sequence[Finding], ax: Axes | None = None) -> Axes:
+    """Cumulative distributions of the resistance over cells, one a reading of them."""
+    ax = new_axes(_some(items, ax))
+    drawn = [(item, role, y) for item in items for role, y in item.series.y.items()]
+    for (item, role, y), colour in zip(drawn, _COLOURS * len(drawn), strict=False):
+        values = np.sort(y[y > 0])
+        share = 100 * (np.arange(values.size) + 0.7) / (values.size + 0.4)
+        name = item.series.name if role == "state" else f"{item.series.name}, {role}"
+        ax.plot(values, share, color=colour, label=name)
+    ax.set_xscale("log")
+    ax.set_xlabel(f"resistance [{items[0].series.unit}]")
+    ax.set_ylabel("share of cells [%]")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
 def retention(item: Finding, ax: Axes | None = None, *, until: float = TEN_YEARS) -> Axes:
     """Resistance over time on a logarithmic axis, the fitted drift, its extrapolation and prediction interval."""
     ax = new_axes(ax)

@@ -73,6 +73,12 @@ def test_energy_and_area_of_the_set_excursion_are_the_integrals() -> None:
     assert cycle["area"].value == pytest.approx(area, rel=SAMPLED)
 
 
+def test_power_of_the_set_is_that_after_the_jump_and_of_the_reset_that_before_it() -> None:
+    cycle = characterise(abrupt())
+    assert cycle["power_set"].value == pytest.approx(V_SET**2 / R_ON, rel=SAMPLED)
+    assert cycle["power_reset"].value == pytest.approx(V_RESET**2 / R_ON, rel=SAMPLED)
+
+
 def test_without_measured_time_there_is_no_energy() -> None:
     assert "energy_set" not in characterise(abrupt(time="synthetic: one second a sample"))
 
