@@ -14,7 +14,7 @@ from devicelab.errors import ConvergenceError, ParameterError, ShapeError, Trace
 
 from .noise import Noise, compliance_mask, estimate_noise
 from .problem import TUNING, Bench, Loss, Mask, Problem
-from .result import FitResult, conclude
+from .result import FitResult, conclude, doubts
 from .space import Extent, Space, fit_names
 
 Array = NDArray[np.float64]
@@ -122,18 +122,24 @@ def fit(
     problem = Problem(listed, masks, fitted_noise(given, listed, drive), space, Bench(drive, periodic), checked, loss)
     say = progress or (lambda line: None)
     if before is None:
-        best = from_cold(problem, screen, starts, seed, say)
+        best, *others = from_cold(problem, screen, starts, seed, say)
     else:
-        best = problem.descend(_warm_vector(problem, start, before))
-    result = finish(problem, best, seed)
+        best, others = problem.descend(_warm_vector(problem, start, before)), []
+    result = finish(problem, best, seed, others)
     if not clear:
         note = f"the sign of SET does not show in the traces; polarity {sign:+d} is a guess: give polarity=... if known"
         result = replace(result, warnings=[note, *result.warnings])
     return result
 
 
-def finish(problem: Problem, best: Any, seed: int) -> FitResult:
+def finish(problem: Problem, best: Any, seed: int, others: Sequence[Any] = ()) -> FitResult:
     """The result after a last descent with the prior scaled to the misfit.
+
+    Args:
+        problem: What is solved.
+        best: The descent to go on from.
+        seed: Seed of the screen.
+        others: Descents that ended elsewhere.
 
     Raises:
         ConvergenceError: If that does not converge.
@@ -146,29 +152,27 @@ def finish(problem: Problem, best: Any, seed: int) -> FitResult:
             got=str(best.message).strip(),
             hint="more starts=..., fewer parameters (fixed=[...]), or another model or window",
         )
-    return conclude(problem, best, seed)
+    return conclude(problem, best, seed, [problem.vector(other.params) for other in others])
 
 
-def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> Any:
-    """The best descent from the best points of a screen, as `Problem.descend` returns it."""
+def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> list[Any]:
+    """Descents from the best points of a screen, best first, as `Problem.descend` returns them."""
     say(f"screening {screen} starting points for {len(problem.space.axes)} parameters")
     easy = problem if problem.exact else problem.assisted(estimate_noise(problem.traces))
     candidates, coarse = easy.screen(screen, seed), easy.thinned()
     if problem.stepped:  # their shape parameters have their scale from the template, so it is a good guess itself
         first = [problem.space.middle, *candidates[: SHORTLIST * starts]]
-        candidates = _ranked(coarse, first, most=SHORT)
+        candidates = _ranked(easy.rough(), first, most=SHORT)
     rough = _ranked(coarse, candidates[:starts])
     if not problem.exact:
         rough = _ranked(problem.thinned(), rough[:POLISHED], most=SHORT)
-    if problem.stepped:  # a hundred times the cost of an exact one; their rough descents rank them well enough
-        rough = rough[:1]
-    best: Any = None
+    polished: list[Any] = []
     for k, attempt in enumerate(rough[:POLISHED]):
-        polished = problem.descend(attempt)
-        say(f"descent {k + 1} of {min(POLISHED, len(rough))}: chi2 per sample {polished.chisqr / problem.size:.4g}")
-        if best is None or polished.chisqr < best.chisqr:
-            best = polished
-    return best
+        polished.append(problem.descend(attempt))
+        say(f"descent {k + 1} of {min(POLISHED, len(rough))}: chi2 per sample {polished[-1].chisqr / problem.size:.4g}")
+        if problem.stepped and not doubts(problem, problem.vector(polished[-1].params)):
+            break  # a hundred times the cost of an exact one; their rough descents rank them well enough
+    return sorted(polished, key=lambda outcome: float(outcome.chisqr))
 
 
 def _ranked(problem: Problem, starts: Sequence[Array], most: int = ROUGH) -> list[Array]:

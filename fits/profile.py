@@ -67,7 +67,7 @@ class Profile:
         unit: Its unit.
         estimate: Best value.
         values: Values tried, ascending, [n].
-        delta: Increase of chi2 over its least, divided by chi2 per degree of freedom where the model misfits, [n].
+        delta: Increase of chi2 over its least, over chi2 per degree of freedom and `inflation` where the model misfits, [n].
         threshold: Largest `delta` inside the interval.
         scale: chi2 per degree of freedom that `delta` was divided by.
         level: Confidence.
@@ -304,7 +304,7 @@ def _profile(
     """
     problem, best = follow(whole, theta, k)
     axis = problem.space.axes[k]
-    scale = result.problem.misfit**2
+    scale = result.problem.misfit**2 * result.statistics["inflation"]
     threshold = _quantile(level, problem, scale)
     path = _Path(problem, k, 0.0, scale, threshold, [])
     path.least = path.cost(best)

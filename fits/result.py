@@ -30,6 +30,26 @@ AT_BOUND = 1e-3
 UNSEEN = 3.0
 """Relative change of the current, in units of the relative noise, below which no switching is seen."""
 
+SIGNIFICANT = 5.0
+"""Standard deviations beyond which chi2, or the likeness of neighbouring residuals, is not chance."""
+
+MISFIT = 1.5
+"""chi2 per degree of freedom from which a model is said not to describe the traces, where that is significant too."""
+
+ALIKE = 0.3
+"""The same for the correlation of neighbouring residuals: filters of an instrument make some."""
+
+SIMILAR = 10.0
+"""Rise of chi2, per chi2 per degree of freedom, up to which another device describes the traces as well: it is up to
+exp(5) times less likely than the best."""
+
+APART = 3.0
+"""Standard deviations of a coordinate by which another device differs from the best one."""
+
+BENT = 2.0
+"""Factor between the rise of chi2 at an end of an interval and what a parabola has there, from which it is no parabola;
+the end itself is then off by about the root of it."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -64,13 +84,15 @@ class FitResult:
         estimates: Every parameter with its interval.
         correlations: Pairs of search coordinates whose correlation exceeds 0.5 in magnitude, strongest first.
         metrics: See `metrics`.
-        statistics: Samples, chi2, reduced chi2, AIC, BIC, evaluations.
+        statistics: Samples, chi2, reduced chi2, AIC, BIC, evaluations, and `residual_structure`.
         problem: What was solved: traces, masks, noise and coordinates, with the methods to go on from there.
         theta: The best vector of coordinates, [p], in the order of `problem.space.axes`.
         covariance: Of these coordinates, [p, p].
         seed: Seed of the screen.
         series_resistance: Between source and device [ohm], known or fitted.
         warnings: What the reader must know before using the numbers.
+        trusted: False where the residual is not that of noise, or another device describes the traces as well.
+        alternatives: Such other devices that the search met.
     """
 
     model: Model
@@ -85,6 +107,8 @@ class FitResult:
     seed: int = 0
     series_resistance: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    trusted: bool = True
+    alternatives: list[Model] = field(default_factory=list)
 
     @property
     def traces(self) -> list[Trace]:
@@ -127,17 +151,17 @@ class FitResult:
                 f"{e.name:<10}{e.value:>12.5g}  {e.unit:<5} {interval:^25}  {e.initial:>10.3g}  {e.note}".rstrip()
             )
         lines += ["", f"chi2/dof {s['redchi']:.4g}   AIC {s['aic']:.1f}   BIC {s['bic']:.1f}"]
+        lines[-1] += f"   residual: correlation of neighbours {s['lag1']:+.2f}, runs of one sign {s['runs']:+.1f} sd"
         lines.append(
             f"NRMSE {100 * m['nrmse']:.2f} %   log10 RMSE {m['log_rmse']:.3f} decades   loop area "
             f"{100 * m['area_error']:+.1f} %   samples left out (compliance) {100 * m['masked']:.0f} %"
         )
         if self.correlations:
             lines.append("correlations  " + "  ".join(f"{a}~{b} {c:+.2f}" for a, b, c in self.correlations[:6]))
-        if s["redchi"] > 4:
-            lines.append(
-                "chi2/dof is far above 1: the model misses structure in the traces, and the intervals, scaled by it, "
-                "are a lower bound on the uncertainty."
-            )
+        if np.isfinite(m.get("v_set_error", np.nan)) or np.isfinite(m.get("v_reset_error", np.nan)):
+            lines.append(f"mean error of V_set {_volts(m['v_set_error'])}, of V_reset {_volts(m['v_reset_error'])}")
+        if not self.trusted:
+            lines.append("NOT TRUSTED, for the reasons that follow")
         return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,6 +181,8 @@ class FitResult:
             "series_resistance": self.series_resistance,
             "loss": self.problem.loss,
             "warnings": list(self.warnings),
+            "trusted": self.trusted,
+            "alternatives": [describe(model) for model in self.alternatives],
             "seed": self.seed,
             "traces": [{k: str(v) for k, v in trace.meta.items()} for trace in self.traces],
         }
@@ -185,26 +211,154 @@ class FitResult:
         return "\n".join(lines) + "\n"
 
 
-def conclude(problem: Problem, outcome: Any, seed: int) -> FitResult:
-    """The result of the last descent, in the model's own parameters."""
+def conclude(problem: Problem, outcome: Any, seed: int, others: Sequence[Array] = ()) -> FitResult:
+    """The result of the last descent, in the model's own parameters; `others` are where other descents ended."""
     theta = problem.vector(outcome.params)
-    covariance = problem.covariance(theta)
+    jac = problem.fine_jacobian(theta)
+    statistics = _statistics(problem, theta, outcome.nfev)
+    covariance = problem.covariance(theta, jac) * statistics["inflation"]
     model, x0 = problem.device(theta)
     start = np.array([outcome.init_values.get(axis.label, np.nan) for axis in problem.space.axes])
+    alternatives, several = _alternatives(problem, theta, covariance, others, statistics)
+    reasons = [*_doubts(statistics), *several]
     return FitResult(
         model=model,
         x0=x0,
-        estimates=_estimates(problem, theta, covariance, start),
+        estimates=_estimates(problem, theta, covariance, start, bent(problem, theta, covariance, jac)),
         correlations=_correlations(problem, covariance),
-        metrics=metrics(_fitted_columns(problem), problem.simulate(theta), problem.masks, problem.noise),
-        statistics=_statistics(problem, theta, outcome.nfev),
+        metrics=_metrics(problem, theta),
+        statistics=statistics,
         problem=problem,
         theta=theta,
         covariance=covariance,
         seed=seed,
         series_resistance=float(problem.space.series(theta)),
-        warnings=_warnings(problem, theta, model),
+        warnings=[*reasons, *_warnings(problem, theta, model)],
+        trusted=not reasons,
+        alternatives=alternatives,
     )
+
+
+def _metrics(problem: Problem, theta: Array) -> dict[str, float]:
+    """`metrics`, and for driven devices `compare.switching_errors`, samples left out taken as measured."""
+    fitted = problem.simulate(theta)
+    out = metrics(_fitted_columns(problem), fitted, problem.masks, problem.noise)
+    if problem.bench.drive == "nothing":
+        return out
+    from .compare import switching_errors
+
+    again = []
+    for trace, y, mask in zip(problem.traces, fitted, problem.masks, strict=True):
+        v, i = (
+            (trace.v, np.where(mask, y, trace.i)) if problem.quantity == "i" else (np.where(mask, y, trace.v), trace.i)
+        )
+        again.append(Trace(trace.t, v, i))
+    return {**out, **switching_errors(problem.traces, again)}
+
+
+def residual_structure(problem: Problem, theta: Array) -> dict[str, float]:
+    """Whether neighbouring residuals are alike, which the noise of an instrument is not.
+
+    Returns:
+        lag1: Their correlation, 0 +- 1/sqrt(n) for white noise; runs: how many runs of one sign there are less than
+        chance makes, in standard deviations, with the sign of the excess (Wald and Wolfowitz, Ann. Math. Stat. 11, 147
+        (1940), doi:10.1214/aoms/1177731909); inflation: factor by which alike residuals widen a variance, that of a
+        mean of a first-order autoregression, (1 + lag1) / (1 - lag1).
+    """
+    residual = problem.residual(theta)[: problem.size]
+    place = np.concatenate([np.flatnonzero(mask) for mask in problem.masks])
+    pairs = np.diff(place) == 1
+    now, then = residual[:-1][pairs], residual[1:][pairs]
+    square = np.square(residual).mean()
+    if now.size < 2 or square == 0.0:
+        return {"lag1": 0.0, "runs": 0.0, "inflation": 1.0}
+    lag1 = float((now * then).mean() / square)
+    plus, n = float((residual > 0).mean()), now.size
+    change = 2.0 * plus * (1.0 - plus)
+    changes = float(((now > 0) != (then > 0)).mean())
+    runs = (changes - change) / np.sqrt(change**2 / n) if change else -np.sqrt(float(n))
+    alike = min(lag1, 0.99) if lag1 * np.sqrt(n) > SIGNIFICANT else 0.0
+    return {"lag1": lag1, "runs": float(runs), "inflation": (1.0 + alike) / (1.0 - alike)}
+
+
+def doubts(problem: Problem, theta: Array) -> list[str]:
+    """Why the residual at a vector is not that of noise; empty where it is."""
+    return _doubts(_statistics(problem, theta, 0))
+
+
+def _doubts(statistics: Mapping[str, float]) -> list[str]:
+    """Why the residual is not that of noise."""
+    n, redchi, lag1 = statistics["samples"], statistics["redchi"], statistics["lag1"]
+    large = redchi > MISFIT and redchi - 1.0 > SIGNIFICANT * np.sqrt(2.0 / n)
+    alike = lag1 > ALIKE and lag1 * np.sqrt(n) > SIGNIFICANT
+    if alike:
+        return [
+            f"the model does not describe the traces: chi2/dof {redchi:.3g}, and neighbouring residuals are alike "
+            f"(correlation {lag1:.2f}). A false minimum, or the wrong model or window: more starts=..., another seed, "
+            "another template. Intervals are widened for it and may still miss the truth"
+        ]
+    if large:
+        return [
+            f"the model does not describe the traces to within the noise: chi2/dof {redchi:.3g}; neighbouring "
+            "residuals are not alike, so the noise is larger than assumed, or a few samples are far off (loss='huber')"
+        ]
+    return []
+
+
+def _alternatives(
+    problem: Problem, theta: Array, covariance: Array, others: Sequence[Array], statistics: Mapping[str, float]
+) -> tuple[list[Model], list[str]]:
+    """Devices away from the best one that describe the traces as well, and a line on each."""
+    scale = problem.misfit**2 * statistics["inflation"]
+    least, reach = problem.chisqr(theta), APART * np.sqrt(np.diag(covariance))
+    models: list[Model] = []
+    lines: list[str] = []
+    kept = [theta]
+    best = [_undo(axis, value) for axis, value in zip(problem.space.axes, problem.space.physical(theta), strict=True)]
+    for other in sorted(others, key=problem.chisqr):
+        rise = (problem.chisqr(other) - least) / scale
+        apart = all((np.abs(other - near) > reach).any() for near in kept)
+        if rise > SIMILAR or not apart:
+            continue
+        kept.append(other)
+        models.append(problem.device(other)[0])
+        far = np.argsort(-np.abs(other - theta) / reach)[:3]
+        values = problem.space.physical(other)
+        words = ", ".join(
+            f"{axis.name} {_undo(axis, values[k]):.3g} {axis.unit} (best {best[k]:.3g})"
+            for k, axis in ((k, problem.space.axes[k]) for k in far)
+        )
+        lines.append(f"several solutions: another device has chi2 higher by {max(rise, 0.0) * scale:.2g} only: {words}")
+    return models, lines
+
+
+def bent(problem: Problem, theta: Array, covariance: Array, jac: Array) -> set[int]:
+    """Axes at an end of whose interval chi2, the others refitted, has not risen as a parabola would.
+
+    The valley is entered along the direction that the covariance gives, and two Gauss-Newton steps of the other
+    coordinates with the Jacobian of the best vector follow its bend: three batches of 2p simulations.
+    """
+    space, p = problem.space, theta.size
+    sd = np.sqrt(np.diag(covariance))
+    axis = np.concatenate([np.arange(p)] * 2)
+    sign = np.repeat([1.0, -1.0], p)
+    points = np.clip(theta + Z95 * sign[:, None] * (covariance / sd)[:, axis].T, space.floor, space.ceiling)
+    moved = np.abs(points - theta)[np.arange(2 * p), axis] / sd[axis]
+    hessian = jac.T @ jac
+    scale = covariance[0, 0] / np.linalg.inv(hessian)[0, 0]
+    least = np.square(problem.residual(theta)).sum()
+    rise = np.full(2 * p, np.inf)
+    step = np.zeros((p, p, p))
+    for k in range(p):
+        free = np.delete(np.arange(p), k)
+        step[k][np.ix_(free, free)] = np.linalg.inv(hessian[np.ix_(free, free)])
+    for _ in range(3):
+        residual = problem.residual(points)
+        rise = np.minimum(rise, np.square(residual).sum(-1) - least)
+        points = np.clip(points - np.einsum("bpq,bq->bp", step[axis], residual @ jac), space.floor, space.ceiling)
+    ratio = rise / (scale * np.maximum(moved, 1e-9) ** 2)
+    told = (moved > 0.5 * Z95) & (2 * Z95 * sd / space.width < 0.5)[axis]  # elsewhere a note says so already
+    return {int(k) for k in axis[told & ((ratio > BENT) | (ratio < 1.0 / BENT))]}
 
 
 def _fitted_columns(problem: Problem) -> list[Trace]:
@@ -247,10 +401,11 @@ def _statistics(problem: Problem, theta: Array, evaluations: int) -> dict[str, f
         "aic": float(log + 2 * p),
         "bic": float(log + np.log(n) * p),
         "evaluations": float(evaluations),
+        **residual_structure(problem, theta),
     }
 
 
-def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array) -> list[Estimate]:
+def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array, bent: set[int]) -> list[Estimate]:
     """Values and 95 % intervals in model units; those of rates by propagation through the coordinates."""
     space = problem.space
     value, initial = space.physical(theta), space.physical(start)
@@ -271,6 +426,8 @@ def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array) 
             note = "not determined: trades off against threshold and exponent"
         elif axis.log and not note and 2 * reach[k] > LOOSE:
             note = "weakly determined"
+        elif k in bent and not note:
+            note = "interval not symmetric: use fits.profile"
         low, high = value[k] - reach[k], value[k] + reach[k]
         if axis.plain:
             low, high = max(low, axis.floor), min(high, axis.ceiling)
@@ -286,6 +443,10 @@ def _correlations(problem: Problem, covariance: Array) -> list[tuple[str, str, f
     names = [axis.label for axis in problem.space.axes]
     pairs = [(names[a], names[b], float(matrix[a, b])) for a in range(len(names)) for b in range(a)]
     return sorted((pair for pair in pairs if abs(pair[2]) > 0.5), key=lambda pair: -abs(pair[2]))
+
+
+def _volts(value: float) -> str:
+    return f"{1e3 * value:.3g} mV" if np.isfinite(value) else "-"
 
 
 def _undo(axis: Coordinate, value: float) -> float:
