@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 RUNAWAYS = {("pku", "none", "triangle")}
-"""Where SET feeds on itself and ends within a billionth of the drive, ngspice does not reach the limit meanwhile."""
+"""Where SET feeds on itself and ends within 1e-7 of the drive, ngspice does not reach the limit meanwhile."""
 
 
 def every_window() -> list[Window]:
