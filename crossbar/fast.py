@@ -86,7 +86,7 @@ def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float,
     if compiled is None:
         raise MissingDependencyError("the compiled array solver needs numba")
     pack = _Packing.build(circuit, compiled)
-    law = _law(circuit.cells, pack, *_extremes(v_wl, v_bl), rtol)
+    law = _law(circuit.cells, pack, *extremes(v_wl, v_bl), rtol)
     if law is None:
         return None
     drive, ground = pack.inputs(v_wl, v_bl)
@@ -124,7 +124,7 @@ def _in_threads(work: Any, total: int) -> list[Any]:
         return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def _extremes(v_wl: Tensor, v_bl: Tensor | None) -> tuple[float, float]:
+def extremes(v_wl: Tensor, v_bl: Tensor | None) -> tuple[float, float]:
     """Least and largest voltage that any cell can see [V]: no node lies outside the range of the driven potentials."""
     low, high = (float(end) for end in v_wl.detach().aminmax())
     bottom, top = (0.0, 0.0) if v_bl is None else (float(end) for end in v_bl.detach().aminmax())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from devicelab.errors import MissingDependencyError
 
 from .cells import Cells, Ohmic, Sinh
-from .fast import MAX_HALVINGS, Fast, one_sided
+from .fast import MAX_HALVINGS, SMOOTH, Fast, extremes, one_sided
 from .lines import Line
 from .lut_cells import LutCells
 from .newton import Circuit
@@ -24,7 +25,7 @@ LARGEST = 1024
 SINGLE = 1e-5
 """Tolerance down to which float32 cells are solved in float32 throughout; below it sums are float64."""
 
-OHMIC, SINH, TABLE = 0, 1, 2
+OHMIC, SINH, TABLE, POLYNOMIAL = 0, 1, 2, 3
 CONVERGED = 1
 
 
@@ -70,15 +71,16 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
     single = cells.dtype == torch.float32 and rtol >= SINGLE
     real = torch.float32 if single else torch.float64
     flip = _Flip(circuit)
-    law = _law(cells, v_wl, v_bl, real)
+    law = _law(cells, *extremes(v_wl, v_bl), rtol, real)
     if law is None:
         return None
     kind, g, steepness, halvings, nodes, bins, pieces, refine = law
+    taken = SMOOTH * rtol if kind == POLYNOMIAL else 0.0
     stack = tuple(tiles)
     ranks = g.shape[0]
     g = torch.stack([flip.cells(_stacked(part, stack)) for part in g])
     ground = torch.zeros(1, b, n, dtype=real, device=g.device) if v_bl is None else _stacked(v_bl, stack)
-    i, v, extremes, residual, counts = newton_gpu(
+    i, v, reached, residual, counts = newton_gpu(
         flip.rows(_stacked(v_wl.detach(), stack), -1).to(real).contiguous(),
         flip.columns(ground.detach(), -1).to(real).contiguous(),
         g.contiguous(),
@@ -90,15 +92,15 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
         flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).to(real).contiguous(),
         math.prod(stack),
         [kind, halvings, ranks, refine],
-        rtol,
+        rtol - taken,
         voltages,
     )
     hard = (counts[..., 0] != CONVERGED).reshape(-1, b).any(0)
     worst, low, high, most, lost, every = torch.stack(
         [
             residual.max().double(),
-            extremes.min().double(),
-            extremes.max().double(),
+            reached.min().double(),
+            reached.max().double(),
             counts[..., 1].max().double(),
             hard.any().double(),
             hard.all().double(),
@@ -112,7 +114,7 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
         flip.columns(i, -1).reshape(*tiles, b, n).double(),
         flip.cells(v).reshape(*tiles, b, m, n).double() if voltages else None,
         (low, high),
-        worst,
+        worst + taken,
         int(most),
         hard,
     )
@@ -150,7 +152,7 @@ def _stacked(a: Tensor, tiles: tuple[int, ...]) -> Tensor:
 Law = tuple[int, Tensor, Tensor, int, Tensor, Tensor, Tensor, int]
 
 
-def _law(cells: Cells, v_wl: Tensor, v_bl: Tensor | None, real: torch.dtype) -> Law | None:
+def _law(cells: Cells, low: float, high: float, rtol: float, real: torch.dtype) -> Law | None:
     """Kind of cell and its parameters; None if the non-linearity is beyond the kernels."""
     none = torch.zeros(1, dtype=real, device=cells.device)
     whole = torch.zeros(1, dtype=torch.int32, device=cells.device)
@@ -158,10 +160,8 @@ def _law(cells: Cells, v_wl: Tensor, v_bl: Tensor | None, real: torch.dtype) -> 
         g = cells.g.detach()
         return OHMIC, g[None], g, 0, none, whole, none, 0
     if isinstance(cells, Sinh):
-        ends = v_wl.detach().aminmax() if v_bl is None else torch.cat([v_wl.flatten(), v_bl.flatten()]).aminmax()
-        steepest = torch.stack([*ends, cells.b.detach().max().to(v_wl.dtype)]).tolist()
-        span = max(steepest[1], 0.0) - min(steepest[0], 0.0)
-        halvings = max(0, math.ceil(math.log2(max(steepest[2] * span, 1e-9) / 0.5)))
+        span = max(-low, high)
+        halvings = max(0, math.ceil(math.log2(max(float(cells.b.detach().max()) * span, 1e-9) / 0.5)))
         if halvings > MAX_HALVINGS:
             return None
         tiny = 1e-8 / max(span, 1e-9)  # ohmic to rounding
@@ -169,6 +169,11 @@ def _law(cells: Cells, v_wl: Tensor, v_bl: Tensor | None, real: torch.dtype) -> 
     if isinstance(cells, LutCells):
         amplitudes = cells.amplitudes().detach().to(cells.dtype)
         nodes = cells.nodes
+        inside = max(low, float(nodes[0])), min(high, float(nodes[-1]))
+        smooth = cells.polynomial(*inside, SMOOTH * rtol)
+        if smooth is not None:
+            ends, coefficients = torch.tensor(inside).to(none), smooth.to(none).contiguous()
+            return POLYNOMIAL, amplitudes, amplitudes[0], 0, ends, whole, coefficients, smooth.shape[1]
         edges = nodes[0] + (nodes[-1] - nodes[0]) * torch.arange(4 * len(nodes), device=nodes.device) / (4 * len(nodes))
         bins = (torch.searchsorted(nodes, edges, right=True) - 1).clamp(0, len(nodes) - 2)
         crossed = torch.cat([bins[1:], bins.new_tensor([len(nodes) - 2])]) - bins
@@ -201,13 +206,13 @@ def newton_gpu(
         v_bl: Bit-line voltages [V], [tiles or 1, b, n].
         g: Conductances [S] or amplitudes of a table, [ranks, tiles or 1, m, n].
         steepness: Of sinh cells [1/V], [tiles or 1, m, n].
-        nodes: Of a table [V].
+        nodes: Of a table, or the ends of a polynomial's range [V].
         bins: Piece in which each of a row of equal bins starts, int32.
-        pieces: Cubic coefficients of a table, [nodes - 1, ranks, 4].
+        pieces: Cubic coefficients of a table, [nodes - 1, ranks, 4], or of polynomials, [ranks, terms].
         word: Resistances before each cell of a word line [ohm], [1 or m, n].
         bit: Resistances below each cell of a bit line [ohm], [1 or n, m].
         tiles: Number of tiles.
-        law: Kind of cell, doublings of sinh, rank of the table, nodes of the table in one bin.
+        law: Kind of cell, doublings of sinh, rank of the table, nodes in one bin or terms of a polynomial.
         rtol: Bound on the relative residual.
         keep: Whether to return cell voltages.
 
@@ -270,21 +275,8 @@ def newton_gpu(
 
 
 @newton_gpu.register_fake
-def _(
-    v_wl: Tensor,
-    v_bl: Tensor,
-    g: Tensor,
-    steepness: Tensor,
-    nodes: Tensor,
-    bins: Tensor,
-    pieces: Tensor,
-    word: Tensor,
-    bit: Tensor,
-    tiles: int,
-    law: list[int],
-    rtol: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(v_wl: Tensor, v_bl: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    *_, tiles, _law, _rtol, keep = rest
     return _empty(v_wl, v_bl, tiles, keep)
 
 

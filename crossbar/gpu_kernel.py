@@ -21,6 +21,7 @@ jit: Any = triton.jit
 OHMIC = tl.constexpr(0)
 SINH = tl.constexpr(1)
 TABLE = tl.constexpr(2)
+POLYNOMIAL = tl.constexpr(3)
 
 CONVERGED = tl.constexpr(1)
 HARD = tl.constexpr(2)
@@ -91,6 +92,27 @@ def _table(
 
 
 @jit
+def _polynomial(v, amplitudes, cell, inside, stride, ends, coefficients, RANKS: tl.constexpr, TERMS: tl.constexpr):
+    """A sum of `RANKS` polynomials in v / max |v|, linear beyond the ends of their range."""
+    low, high = tl.load(ends), tl.load(ends + 1)
+    per_volt = 1.0 / tl.maximum(-low, high)
+    at = tl.where(v == v, tl.minimum(tl.maximum(v, low), high), low)
+    t = at * per_volt
+    i, d = tl.zeros_like(v), tl.zeros_like(v)
+    for rank in tl.static_range(RANKS):
+        value = tl.zeros_like(v) + tl.load(coefficients + (rank + 1) * TERMS - 1)
+        slope = tl.zeros_like(v)
+        for k in tl.static_range(TERMS - 1):
+            slope = slope * t + value
+            value = value * t + tl.load(coefficients + (rank + 1) * TERMS - 2 - k)
+        a = tl.load(amplitudes + rank * stride + cell, mask=inside, other=0.0).to(v.dtype)
+        i += a * value
+        d += a * slope
+    d = d * per_volt
+    return i + d * (v - at), d
+
+
+@jit
 def _law(
     v,
     g,
@@ -111,6 +133,8 @@ def _law(
     """Current and conductance of the cells at the offsets `cell`; none where not `inside`."""
     if KIND == TABLE:
         return _table(v, g, cell, inside, stride, nodes, bins, pieces, n_nodes, n_bins, RANKS, REFINE)
+    if KIND == POLYNOMIAL:
+        return _polynomial(v, g, cell, inside, stride, nodes, pieces, RANKS, REFINE)
     conductance = tl.load(g + cell, mask=inside, other=0.0).to(v.dtype)
     if KIND == SINH:
         steepness = tl.load(b + cell, mask=inside, other=1.0).to(v.dtype)

@@ -132,16 +132,18 @@ class LutCells(_Tensors):
 
     def _polynomial(self, low: float, high: float, tolerance: float) -> Tensor | None:
         largest = max(-low, high)
-        inner = self.nodes[(self.nodes > low) & (self.nodes < high)]
+        nodes = self.nodes.cpu()
+        inner = nodes[(nodes > low) & (nodes < high)]
         ends = torch.cat([inner.new_tensor([low]), inner, inner.new_tensor([high])])
         between = (torch.arange(1, 8, dtype=torch.float64) / 8)[:, None]
         v = torch.cat([ends, (ends[:-1] + between * ends.diff()).flatten()]).sort().values
         v = v[v.abs() > 1e-9 * largest]
         if not largest > 0 or self.rank > MOST_TERMS:
             return None
-        where, t, _ = self._locate(v)
-        basis = torch.stack([_cubic(pieces.detach()[:, where], t) for pieces in self.pieces])
-        current = self._factors @ basis  # [states, samples]
+        where, t, _ = self._locate(v.to(self.device))
+        basis = torch.stack([_cubic(pieces.detach()[:, where], t) for pieces in self.pieces]).cpu()
+        factors = self._factors.cpu()
+        current = factors @ basis  # [states, samples]
         for terms in range(3, MOST_TERMS + 1):
             odd = np.polynomial.chebyshev.chebfit((v / largest).numpy(), (basis / v).T.numpy(), terms - 2)
             found = torch.zeros(self.rank, terms - 1, dtype=torch.float64)
@@ -149,7 +151,7 @@ class LutCells(_Tensors):
                 plain = np.polynomial.chebyshev.cheb2poly(chebyshev)  # may leave out zeros at its end
                 row[: len(plain)] = largest * torch.from_numpy(plain)
             powers = (v / largest) ** torch.arange(1, terms, dtype=torch.float64)[:, None]
-            if bool(((self._factors @ (found @ powers) - current).abs() <= tolerance * current.abs()).all()):
+            if bool(((factors @ (found @ powers) - current).abs() <= tolerance * current.abs()).all()):
                 return torch.cat([found.new_zeros(self.rank, 1), found], dim=1)
         return None
 

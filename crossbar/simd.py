@@ -138,24 +138,21 @@ square_root = _unary("sqrt")
 magnitude = _unary("fabs")
 
 
-@_intrinsic
-def larger(typing: Any, a: Any, b: Any) -> Any:
-    """The larger of two vectors, number by number; `a` where `b` is not a number."""
+def _extreme(name: str) -> Any:
+    @_intrinsic
+    def choose(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _call(builder, name, a, args)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "maxnum", a, args)
+        return a(a, b), generate
 
-    return a(a, b), generate
+    return choose
 
 
-@_intrinsic
-def smaller(typing: Any, a: Any, b: Any) -> Any:
-    """The smaller of two vectors, number by number; `a` where `b` is not a number."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "minnum", a, args)
-
-    return a(a, b), generate
+larger = _extreme("maxnum")
+"""The larger of two vectors, number by number; the other where one is not a number."""
+smaller = _extreme("minnum")
+"""The smaller of two, likewise."""
 
 
 @_intrinsic

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from crossbar import gpu_kernel
 
-KINDS = {"ohmic": 0, "sinh": 1, "table": 2}
+KINDS = {"ohmic": 0, "sinh": 1, "table": 2, "polynomial": 3}
 
 
 def compiled(name: str, kind: int, *, arch: int, side: int, warps: int, single: bool) -> tuple[str, int]:
@@ -34,7 +34,7 @@ def compiled(name: str, kind: int, *, arch: int, side: int, warps: int, single: 
         "KIND": kind,
         "HALVINGS": 2,
         "RANKS": 2,
-        "REFINE": 2,
+        "REFINE": 2 if kind != KINDS["polynomial"] else 8,
         "ROWS": rows,
         "COLUMNS": side,
         "WORDS_ALIKE": True,

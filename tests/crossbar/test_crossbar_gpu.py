@@ -76,7 +76,7 @@ class TestKernels:
         assert not found.hard.any()
         assert found.residual <= RTOL
         expected = solve_newton(array, RTOL).v
-        torch.testing.assert_close(found.v, expected, rtol=0, atol=1e-9)
+        torch.testing.assert_close(found.v, expected, rtol=0, atol=1e-8)  # amplified less than a hundredfold
         i = cells.current(expected).sum(-2)
         torch.testing.assert_close(found.i_out, i.expand(found.i_out.shape), rtol=0, atol=1e-8 * i.abs().max().item())
         assert found.v_range == pytest.approx((min(expected.min().item(), 0), expected.max().item()), abs=1e-6)
@@ -91,6 +91,7 @@ def test_single_precision_meets_its_tolerance(kind: str, kernel: str) -> None:
         "table": lambda: LutCells(LUT, X.float()),
     }
     array, v_wl, v_bl = circuit(single[kind](), *CIRCUITS["usual"])
+    assert not isinstance(cells, LutCells) or cells.polynomial(*gpu.extremes(v_wl, v_bl), gpu.SMOOTH * 1e-5) is not None
     found = gpu.solve_gpu(array, v_wl, v_bl, 1e-5, voltages=False)
     assert found is not None
     assert found.v is None

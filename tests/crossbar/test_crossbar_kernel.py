@@ -116,7 +116,7 @@ def test_a_polynomial_stands_for_a_smooth_table_within_the_tolerance(signed: boo
     drive = 0.3 * (
         torch.rand(3, 40, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5 * signed
     )
-    ends = fast._extremes(drive, None)
+    ends = fast.extremes(drive, None)
     for rtol in (1e-2, 1e-3):
         assert cells.polynomial(*ends, fast.SMOOTH * rtol) is not None
         solution = solve(cells, drive, WIRES, rtol=rtol)
