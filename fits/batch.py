@@ -7,8 +7,8 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from devicelab import Model, Trace, __version__
 from devicelab.errors import DevicelabError, FileFormatError, ParameterError
 from devicelab.files import replacing, write_text
-from devicelab.lut import describe
 
-from .fit import fit
+from .fit import fit, fitted_noise
+from .keep import digest
 from .parallel import outcomes
 from .result import FitResult
 
@@ -170,15 +170,12 @@ class _Task:
 
     @property
     def key(self) -> str:
-        """What the result depends on: samples, model, options, version."""
-        digest = sha256()
-        for trace in self.traces:
-            for column in (trace.t, trace.v, trace.i):
-                digest.update(np.ascontiguousarray(column, dtype="<f8").tobytes())
-            digest.update(repr(trace.meta.get("compliance")).encode())
-        rest = [describe(self.model), {name: repr(value) for name, value in sorted(self.options.items())}, __version__]
-        digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
-        return digest.hexdigest()
+        """What the result depends on: samples, model, options, noise given or estimated, version."""
+        noise, start = self.options.get("noise"), self.options.get("start")
+        if noise is None and not isinstance(start, FitResult):  # estimated: its estimate weighs the samples
+            with suppress(DevicelabError, ArithmeticError, ValueError):  # what is wrong with it, the fit will say
+                noise = fitted_noise(None, self.traces, self.options.get("drive", "voltage"))
+        return digest(self.traces, self.model, self.options, noise)
 
     def path(self, kind: str) -> Path:
         return Path(self.folder) / kind / f"{self.stem}.json"

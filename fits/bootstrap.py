@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from devicelab import Trace
 from devicelab.errors import ConvergenceError, ParameterError
 
 from .compare import sweeps
-from .parallel import outcomes
+from .keep import kept_outcomes
 from .problem import Problem
 from .result import FitResult
 
@@ -74,6 +75,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
     workers: int | None = 1,
+    folder: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Bootstrap:
     """Intervals from fits to resampled data, each started from the estimate.
@@ -91,6 +93,7 @@ def bootstrap(
         level: Confidence.
         seed: Of the resamples.
         workers: Processes; 1 stays in this one; None takes all cores.
+        folder: Where finished draws are kept, so that the same call goes on after a stop; nowhere by default.
         progress: Called with a line of text at every tenth.
 
     Raises:
@@ -115,7 +118,7 @@ def bootstrap(
     tasks = [_Task(result.problem, result.theta, kind, one) for one in seeds]
     rows: dict[int, Array] = {}
     say = progress or (lambda line: None)
-    for n, (k, outcome) in enumerate(outcomes(_draw, tasks, workers), 1):
+    for n, (k, outcome) in enumerate(kept_outcomes(_draw, tasks, workers, folder), 1):
         if isinstance(outcome, BaseException):
             raise outcome
         if outcome is not None:

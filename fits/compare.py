@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,8 +16,8 @@ from devicelab.errors import ConvergenceError, DevicelabError, ParameterError
 from devicelab.windows import window_name
 
 from .fit import fit
+from .keep import kept_outcomes
 from .noise import Noise
-from .parallel import outcomes
 from .result import FitResult, metrics
 
 if TYPE_CHECKING:
@@ -256,7 +257,9 @@ def compare(
     *,
     holdout: Sequence[Holdout] | None = None,
     folds: int = 3,
+    shortlist: int | None = None,
     workers: int | None = 1,
+    folder: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Comparison:
@@ -271,7 +274,10 @@ def compare(
         traces: Traces of one device.
         holdout: "cycles", "amplitudes" or both; by default what the traces allow.
         folds: Parts.
+        shortlist: Go on with this many candidates only, those of least AICc on one trace of each kind of sweep; the
+            others are listed with their error there. All by default.
         workers: Processes; 1 stays in this one; None takes all cores.
+        folder: Where finished fits are kept, so that the same call goes on after a stop; nowhere by default.
         progress: Called with a line of text as fits end.
         **options: For `fits.fit`.
 
@@ -285,8 +291,20 @@ def compare(
     named = dict(models) if isinstance(models, Mapping) else _named(models)
     if not named:
         raise ParameterError("no model to compare", got=0, allowed="at least one")
+    if shortlist is not None and shortlist < 1:
+        raise ParameterError("shortlist must be at least 1", got=shortlist)
     listed = [traces] if isinstance(traces, Trace) else list(traces)
     splits = _splits(listed, holdout, folds)
+    if shortlist is not None and splits and len(named) > shortlist:
+        one_each = [listed[group[0]] for group in sweeps(listed)]
+        first = compare(named, one_each, holdout=(), workers=workers, folder=folder, progress=progress, **options)
+        chosen = {row.name: named[row.name] for row in first.rows[:shortlist] if row.result is not None}
+        if chosen:
+            more = compare(
+                chosen, listed, holdout=holdout, folds=folds, workers=workers, folder=folder, progress=progress,
+                **options,
+            )  # fmt: skip
+            return Comparison([*more.rows, *(_passed(row, len(one_each)) for row in first.rows[shortlist:])], more.by)
     options = {"noise": None, **options}
     tasks = [
         _Task(name, model, kind, [listed[k] for k in train], [listed[k] for k in test], options)
@@ -295,18 +313,19 @@ def compare(
     ]
     say = progress or (lambda line: None)
     found: dict[int, Any] = {}
-    for k, outcome in outcomes(_run, tasks, workers):
+    say(f"{len(tasks)} fits: {len(named)} candidates, each to all traces and to {len(splits)} parts of them")
+    for k, outcome in kept_outcomes(_run, tasks, workers, folder):
         if isinstance(outcome, BaseException) and not isinstance(
             outcome, DevicelabError | ArithmeticError | ValueError
         ):
             raise outcome
         found[k] = outcome
-        if tasks[k].kind == "all":
-            if isinstance(outcome, BaseException):
-                text = str(outcome).splitlines()[0]
-            else:
-                text = f"NRMSE {100 * outcome[0].metrics['nrmse']:.2f} %"
-            say(f"{tasks[k].name:<34} {text}")
+        if isinstance(outcome, BaseException):
+            text = str(outcome).splitlines()[0]
+        else:
+            text = f"NRMSE {100 * outcome[0].metrics['nrmse']:.2f} %"
+        part = "all traces" if tasks[k].kind == "all" else f"{tasks[k].kind} held out"
+        say(f"{len(found):>4} of {len(tasks)}  {tasks[k].name:<34} {part:<20} {text}")
     rows = [_row(name, [(task, found[k]) for k, task in enumerate(tasks) if task.name == name]) for name in named]
     return _ordered(rows)
 
@@ -340,6 +359,14 @@ def _row(name: str, parts: list[tuple[_Task, Any]]) -> Row:
     broken = {task.kind for task, outcome in parts if isinstance(outcome, BaseException)}
     scores = {kind: _pooled(found) for kind, found in hidden.items() if found and kind not in broken}
     return replace(row, cycles=scores.get("cycles"), amplitudes=scores.get("amplitudes"))
+
+
+def _passed(row: Row, traces: int) -> Row:
+    """The row of a candidate that did not get on the shortlist."""
+    if row.result is None:
+        return row
+    words = f"NRMSE {100 * row.result.metrics['nrmse']:.2f} % of {traces} trace(s) alone: not on the shortlist"
+    return Row(row.name, None, float("inf"), problem=words)
 
 
 def _ordered(rows: list[Row]) -> Comparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from devicelab.events import EventSpread
 from devicelab.variability import normal
 
 from .fit import fit
+from .keep import kept_outcomes
 from .noise import Noise, compliance_mask
-from .parallel import outcomes
 from .result import FitResult
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def cycles(
     *,
     vary: Sequence[str] | None = None,
     workers: int | None = 1,
+    folder: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Cycles:
@@ -237,6 +239,7 @@ def cycles(
         traces: Consecutive cycles in order, one trace each.
         vary: Parameters that change; by default resistances, thresholds and rates that one cycle determines.
         workers: Processes; 1 stays in this one; None takes all cores.
+        folder: Where finished fits are kept, so that the same call goes on after a stop; nowhere by default.
         progress: Called with a line of text as cycles end.
         **options: For `fits.fit`.
 
@@ -250,13 +253,13 @@ def cycles(
     if len(listed) < LEAST_CYCLES:
         raise ParameterError("too few cycles", got=len(listed), allowed=f"at least {LEAST_CYCLES}")
     say = progress or (lambda line: None)
-    shared = model if isinstance(model, FitResult) else _shared(model, listed, vary, options, say)
+    shared = model if isinstance(model, FitResult) else _shared(model, listed, vary, options, workers, folder, say)
     names = _varying(shared, vary)
     say(f"fitting {', '.join(names)} in each of {len(listed)} cycles")
     tasks = [_Task(shared, trace, names, options) for trace in listed]
     results: list[FitResult | None] = [None] * len(listed)
     problems: dict[int, str] = {}
-    for n, (k, outcome) in enumerate(outcomes(_one, tasks, workers), 1):
+    for n, (k, outcome) in enumerate(kept_outcomes(_one, tasks, workers, folder), 1):
         if isinstance(outcome, DevicelabError):
             problems[k] = str(outcome)
         elif isinstance(outcome, BaseException):
@@ -294,18 +297,32 @@ def _one(task: _Task) -> FitResult:
     return fit(task.shared.model, task.trace, **{**warm, "vary": task.names, "start": task.shared})
 
 
+@dataclass(frozen=True)
+class _Cold:
+    model: Model
+    trace: Trace
+    options: dict[str, Any]
+
+
+def _cold(task: _Cold) -> FitResult:
+    return fit(task.model, task.trace, **task.options)
+
+
 def _shared(
-    model: Model, traces: list[Trace], vary: Sequence[str] | None, options: dict[str, Any], say: Callable[[str], None]
-) -> FitResult:
+    model: Model, traces: list[Trace], vary: Sequence[str] | None, options: dict[str, Any], workers: int | None,
+    folder: str | Path | None, say: Callable[[str], None],
+) -> FitResult:  # fmt: skip
     """Of cold fits to some cycles, the one whose shared parameters suit all of these cycles best."""
     chosen = [traces[k] for k in np.linspace(0, len(traces) - 1, TRIED).round().astype(int)]
-    cold = []
-    for k, trace in enumerate(chosen):
-        say(f"cold fit {k + 1} of {len(chosen)}")
-        try:
-            cold.append(fit(model, trace, **options))
-        except ConvergenceError:
-            continue
+    found: dict[int, FitResult] = {}
+    tasks = [_Cold(model, trace, options) for trace in chosen]
+    for n, (k, outcome) in enumerate(kept_outcomes(_cold, tasks, workers, folder), 1):
+        say(f"cold fit {n} of {len(chosen)}")
+        if isinstance(outcome, FitResult):
+            found[k] = outcome
+        elif not isinstance(outcome, ConvergenceError):
+            raise outcome
+    cold = [found[k] for k in sorted(found)]
     if not cold:
         raise ConvergenceError("no cycle could be fitted from cold", hint="another model or window, or more starts=...")
     noise = Noise(*(float(np.median([getattr(result.noise, part) for result in cold])) for part in ("rel", "floor")))

@@ -225,7 +225,7 @@ def advise(
     say(path.line())
     devices = _plausible(result, path)
     at = names.index(parameter)
-    known = [_information(device, names, result.traces, result.x0, result.masks, result.noise) for device in devices]
+    known = [information(device, names, result.traces, result.x0, result.masks, result.noise) for device in devices]
     before = [_spread(info, at) for info in known]
     out = []
     for sweep in options:
@@ -254,7 +254,7 @@ def predicted(result: FitResult, parameter: str, sweep: Sweep | None = None, mod
     """
     names = _names(result, parameter)
     device = result.model if model is None else model
-    info = _information(device, names, result.traces, result.x0, result.masks, result.noise)
+    info = information(device, names, result.traces, result.x0, result.masks, result.noise)
     if sweep is not None:
         info = info + _of_sweep(device, names, sweep, result.noise)
     return _spread(info, names.index(parameter))
@@ -319,7 +319,7 @@ def _sensitivity(model: Model, names: Sequence[str], t: Array, v: Array, x0: flo
     return np.asarray((rows / width[:, None]).T)
 
 
-def _information(
+def information(
     model: Model, names: Sequence[str], traces: Sequence[Trace], x0: Sequence[float], masks: Sequence[Any], noise: Noise
 ) -> Array:
     """Fisher information of the parameters [p, p] with the prior, initial states integrated out."""

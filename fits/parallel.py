@@ -7,7 +7,10 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import TypeVar
+
+import numba
 
 from devicelab.errors import DevicelabError, ParameterError
 
@@ -85,5 +88,10 @@ def _pool_run(
 
 
 def _quiet() -> None:
-    """Ctrl-C is for the parent, which lets running tasks finish."""
+    """Ctrl-C is for the parent, which lets running tasks finish; every process keeps to one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numba.set_num_threads(1)
+    with suppress(ImportError):  # comes with scikit-learn; without it the threads of BLAS are as the user set them
+        import threadpoolctl  # type: ignore[import-untyped]
+
+        threadpoolctl.threadpool_limits(1)

@@ -80,6 +80,7 @@ def command(
     draws: int | None,
     retry: bool,
     workers: int | None,
+    shortlist: int | None,
 ) -> None:
     """Fit a model to measured traces of one device; several files or cycles are fitted together.
 
@@ -94,6 +95,7 @@ def command(
     options |= {"series_resistance": _series(series_resistance)} if series_resistance else {}
     options |= {"periodic": True} if periodic else {}
     options |= {"loss": "huber"} if robust else {}
+    force = force or (out is not None and (out / fit_modes.UNFINISHED).is_dir())  # of this command, stopped
     if out is not None and not (each or each_cycle):
         _check_out(out, force)
     wanted = list(MODELS) if model_name == "all" else [model_name]
@@ -112,7 +114,8 @@ def command(
     if compare or model_name == "all":
         laws = [resistance] if resistance else ["linear", "exponential"]
         models = fit_modes.variants(templates, laws)
-        result = fit_modes.compare(models, traces, out, force, workers=workers, **options)
+        most = 6 if shortlist is None and model_name == "all" else shortlist
+        result = fit_modes.compare(models, traces, out, force, workers=workers, shortlist=most, **options)
     else:
         result = fits.fit(templates[0], traces, progress=say, **options)
     click.echo(result.to_json() if as_json else result.report())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import DevicelabError, ParameterError, TraceError
-from ..files import replacing, write_text
+from ..files import check_target, replacing, write_text
 from ..models.base import Model, SeparableModel
 from ..trace import Trace
 from ..windows import window as make_window
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     import fits
+
+UNFINISHED = ".unfinished"
+"""Folder in --out with the fits of a run that was stopped."""
 
 WINDOWS: tuple[tuple[str, dict[str, float]], ...] = (
     ("none", {}),
@@ -40,6 +45,12 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--profiles", is_flag=True, help="Intervals by profile likelihood; bounds where open."),
         click.option("--cycles", "each_cycle", is_flag=True, help="Fit every trace as one cycle; give their spread."),
         click.option("--each", is_flag=True, help="Fit every trace alone; FILES may be folders; resumable in --out."),
+        click.option(
+            "--shortlist",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Hold traces out for the N best on one trace of each sweep only; 6 with --model all.",
+        ),
         click.option("--compare", is_flag=True, help="Try resistance laws and windows; hold traces out."),
     ):
         function = option(function)
@@ -74,7 +85,8 @@ def compare(
     """Compare, print the table, draw it; the best fit."""
     import fits
 
-    found = fits.compare(models, traces, progress=say, **rest)
+    with unfinished(out) as folder:
+        found = fits.compare(models, traces, folder=folder, progress=say, **rest)
     click.echo(found.report() + "\n")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -83,12 +95,37 @@ def compare(
     return found.best
 
 
+@contextmanager
+def unfinished(out: Path | None) -> Iterator[Path | None]:
+    """The folder in `out` that keeps finished fits until all are done; says after Ctrl-C how to go on.
+
+    Raises:
+        click.Abort: After Ctrl-C.
+    """
+    folder = None if out is None else out / UNFINISHED
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        if folder is None:
+            say("\nstopped; with --out FOLDER the same command would go on from here")
+        else:
+            say(f"\nstopped: finished fits are kept in {folder}; the same command goes on from there")
+        raise click.Abort from None
+    if folder is not None:
+        rmtree(folder, ignore_errors=True)
+
+
 def cycles(template: Model, traces: list[Trace], out: Path | None, force: bool, **rest: Any) -> None:
     """Fit every cycle; print spread, memory and how simulated cycles agree with measured ones."""
     import fits
     from fits.cycles import agreement_report, plot_agreement
 
-    found = fits.cycles(template, traces, progress=say, **rest)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("cycles.txt", "cycles.png", "agreement.png"):  # refuse before what would be refused after
+            check_target(out / name, force=force)
+    with unfinished(out) as folder:
+        found = fits.cycles(template, traces, folder=folder, progress=say, **rest)
     again = fits.agreement(found, traces)
     text = "\n".join([found.report(), "", "simulated cycles against measured ones:", agreement_report(again)])
     click.echo(text)
@@ -169,7 +206,9 @@ def after(
         if out is not None:
             _picture(out / "profiles.png", lambda: fits.plot_profiles(found), force)
     if draws is not None:
-        click.echo("\n" + fits.bootstrap(result, draws=draws, workers=workers, progress=say).report())
+        with unfinished(out) as folder:
+            drawn = fits.bootstrap(result, draws=draws, workers=workers, folder=folder, progress=say)
+        click.echo("\n" + drawn.report())
     if advise is not None:
         click.echo(f"\nadvice on {advise}:\n" + fits.advise(result, advise, found=found, progress=say).report())
 
