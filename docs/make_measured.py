@@ -179,8 +179,24 @@ def nbsto() -> Words:
         timed = sum(trace.meta["time"].startswith("measured") for trace in part)
         stops = sorted({round(float(trace.v.min()), 1) for trace in part})
         body.append([name, str(len(part)), f"{stops[0]:g} to {stops[-1]:g} V", engineering(peak, "A", 3), str(timed)])
+    (record,) = (root / "raw_data" / "pulses" / "old_device").glob("*steps_of_100mV*")
+    (trains,) = findings(series_of(read_tables(record)))
+    save("nbsto_pulses", plots.pulses(trains.items[:2]))
+    levels = sorted({round(float(item.series.meta["pulse_voltage"]), 1) for item in trains.items})
+    table = []
+    for level in levels:
+        part = [item for item in trains.items if round(float(item.series.meta["pulse_voltage"]), 1) == level]
+        span = np.array([abs(np.diff(next(iter(item.series.y.values()))[[0, -1]])[0]) for item in part])
+        label = np.array([item["label"].value for item in part])
+        table.append(
+            [f"{level:g} V", str(len(part)), engineering(float(np.median(span)), "S", 3), f"{np.median(label):.2f}"]
+        )
     return {
         "cycles": str(len(found.cycles)),
+        "ramps": str(len(trains.items)),
+        "length": f"{np.median([len(item.series) for item in trains.items]):g}",
+        "read": f"{trains.items[0].series.meta['voltage']:g}",
+        "programme": rows(["pulses", "ramps", "change of the conductance (median)", "label (median)"], table),
         "folders": rows(["folder", "sweeps", "negative stop", "largest current", "with time"], body),
         "numbers": numbers(found, (*METHODS, "v_set.spread", "r_on", "r_off")),
         "r_off": str(found.values("r_off").size if "r_off" in found.names() else 0),
@@ -283,7 +299,9 @@ def ni_1t1r() -> Words:
         places = [(int(a) % 256, int(a) // 256) for a in table["address"]]
         save(f"ni_bake_{name}", plots.wafer(places, table["resistance"], label=f"resistance {name} the bake [ohm]"))
     same = np.array_equal(before["address"], after["address"])
-    moved = np.abs(np.log10(after["resistance"] / before["resistance"]))
+    (bakes,) = findings([s for when in ("pre", "post") for s in series_of(read_tables(root / f"{when}bake110.tsv"))])
+    save("ni_states", plots.states(bakes.items))
+    bake = {name.partition(": ")[2]: str(number) for name, number in bakes.together.items()}
     (reads,) = findings(series_of(read_tables(root / "ret1.csv"), "noise"))
     save("ni_spectrum", plots.spectrum(reads.items[0]))
     (drift,) = findings(series_of(read_tables(root / "ret1.csv"), "retention"))
@@ -309,7 +327,7 @@ def ni_1t1r() -> Words:
         "baked": str(len(before)), "same": "the same" if same else "other",
         "bake_before": engineering(float(np.median(before["resistance"])), "ohm", 3),
         "bake_after": engineering(float(np.median(after["resistance"])), "ohm", 3),
-        "bake_moved": f"{np.median(moved):.3f}", "bake_doubled": f"{100 * np.mean(moved > np.log10(2)):.1f}",
+        "bake_shift": bake["shift"], "bake_moved": bake["moved"], "bake_changed": bake["changed"],
         "endurance": rows(["", *worn], [[said, *of(fast, [key]), *of(slow, [key])] for key, said in keys.items()]),
         "fast_points": str(len(fast.series.x)), "slow_points": str(len(slow.series.x)),
         "hundred": str(len(hundred.items)), "hundred_d2d": str(hundred.together["log10_r_on.share"]),

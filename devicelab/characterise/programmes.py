@@ -35,7 +35,8 @@ def ramps(voltage: Any) -> tuple[float, list[tuple[float, NDArray[np.int_]]]]:
     """The read voltage [V], and runs of reads after pulses of one voltage [V]: each with the samples of its reads.
 
     A level is a stretch of equal voltage away from zero. Of the levels that are about as frequent as the most frequent
-    one the smallest is the read; a run ends where the pulses change. Runs of fewer than ten reads are left out.
+    one the smallest is the read; a run ends where the pulses change, in voltage or in
+    samples (a long hold is not one more pulse). Runs of fewer than ten reads are left out.
 
     Args:
         voltage: Of each sample [V], shape [n].
@@ -44,16 +45,16 @@ def ramps(voltage: Any) -> tuple[float, list[tuple[float, NDArray[np.int_]]]]:
     step = SAME * float(np.abs(v).max(initial=1e-300))
     near = np.where(np.abs(v) > 2 * step, np.round(v / step), 0).astype(int)
     edges = [0, *(np.flatnonzero(np.diff(near)) + 1).tolist(), v.size]
-    levels = [(int(near[a]), b - 1) for a, b in pairwise(edges) if near[a] != 0]
+    levels = [(int(near[a]), b - a, b - 1) for a, b in pairwise(edges) if near[a] != 0]
     if not levels:
         return 0.0, []
-    kinds, counts = np.unique([level for level, _ in levels], return_counts=True)
+    kinds, counts = np.unique([level for level, *_ in levels], return_counts=True)
     read = int(min(kinds[counts > COMMON * counts.max()], key=abs))
-    found: list[tuple[int, int, list[int]]] = []
-    pulse: tuple[int, int] | None = None
-    for level, last in levels:
+    found: list[tuple[tuple[int, int], int, list[int]]] = []
+    pulse: tuple[tuple[int, int], int] | None = None
+    for level, length, last in levels:
         if level != read:
-            pulse = (level, last)
+            pulse = ((level, length), last)
         elif pulse is not None:
             if not found or found[-1][0] != pulse[0]:
                 found.append((*pulse, []))

@@ -191,7 +191,7 @@ def remarks(summaries: Sequence[Summary]) -> list[str]:
 
 
 def whole_curves(traces: Sequence[Trace]) -> dict[str, Number]:
-    """Variability of whole curves (2DVC) by name; empty with fewer than three curves of one polarity."""
+    """Variability of whole curves by name; empty with fewer than three curves of one polarity."""
     try:
         found = curve_band(traces)
     except ParameterError:

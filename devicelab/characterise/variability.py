@@ -219,8 +219,8 @@ def curve_band(traces: Sequence[Trace], points: int = 101) -> CurveBand:
 
     Every branch is taken to a common grid from 2 % to the smallest peak of its polarity, in log |I|. The area between
     the quartile curves is one number for the variability of whole curves, not of one point of them; `cv` and `spread`
-    are others, with bootstrap intervals over cycles. The idea is that of Acal et al. (2023,
-    doi:10.1021/acsami.2c22617), whose coefficient is normalised in another way.
+    are others, with bootstrap intervals over cycles. The question is that of Acal et al. (2023,
+    doi:10.1021/acsami.2c22617); these are not their coefficient (2DVC).
 
     Raises:
         ParameterError: If fewer than 3 traces have an excursion of one polarity.

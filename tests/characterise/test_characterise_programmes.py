@@ -37,6 +37,13 @@ def test_reads_are_told_from_pulses_and_parted_where_the_pulses_change() -> None
         assert (g[0], g[-1]) == pytest.approx(ends)
 
 
+def test_a_hold_at_the_voltage_of_the_pulses_is_not_one_more_pulse() -> None:
+    v, _ = programme()
+    hold = np.array([1.0, 1.0, 0.0, READ, 0.0])
+    _, runs = ramps(np.concatenate([hold, v[: 4 * STEPS], hold, v]))
+    assert [(pulse, rows.size) for pulse, rows in runs] == [(1.0, STEPS), (1.0, STEPS), (-1.5, STEPS)]
+
+
 def test_a_programme_is_no_sweep_and_a_triangle_is_no_programme() -> None:
     v, i = programme()
     assert is_programme(Trace(np.arange(v.size), v, i))

@@ -98,6 +98,37 @@ def test_spread_of_known_numbers() -> None:
     assert found.quartiles == (1.75, 3.25)
 
 
+def test_bootstrap_intervals_of_the_centre_and_the_width_hold_the_truth() -> None:
+    rng = np.random.default_rng(5)
+    truth = {"mean": 1.0, "median": 1.0, "sd": 0.2, "cv": 0.2}
+    inside = dict.fromkeys(truth, 0)
+    for seed in range(200):
+        found = spread(rng.normal(1.0, 0.2, 60), seed=seed)
+        for name, value in truth.items():
+            number = getattr(found, name)
+            inside[name] += number.low < value < number.high
+    assert all(174 <= count <= 199 for count in inside.values()), inside  # 95 % of 200, and 4 standard deviations
+
+
+def test_the_seed_of_the_bootstrap_is_the_one_given() -> None:
+    x = np.random.default_rng(0).normal(1.0, 0.2, 40)
+    first, again, other = (spread(x, seed=seed).mean.low for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert first == pytest.approx(other, rel=0.02)
+
+
+def test_akaike_is_corrected_for_few_samples() -> None:
+    """AICc = AIC + 2 k (k + 1) / (n - k - 1) (Hurvich and Tsai 1989), with the variance as one of the k of a law."""
+    v, x = np.linspace(0.2, 2.0, 9), np.random.default_rng(0).lognormal(0, 0.3, 9)
+    for fit in mechanisms(v, 1e-6 * np.sinh(2 * v)):
+        k = len(fit.parameters) + 1
+        assert fit.aicc == pytest.approx(9 * np.log(fit.rms**2) + 2 * k + 2 * k * (k + 1) / (8 - k), rel=1e-9, abs=1e-6)
+    mu, sigma = np.log(x).mean(), np.log(x).std()
+    likelihood = np.sum(-np.log(x * sigma * np.sqrt(2 * np.pi)) - (np.log(x) - mu) ** 2 / (2 * sigma**2))
+    assert fit_distribution(x, "lognormal", draws=10).aicc == pytest.approx(4 - 2 * likelihood + 12 / 6, rel=1e-6)
+
+
 def test_an_autoregressive_sequence_shows_its_memory_and_a_white_one_none() -> None:
     rng = np.random.default_rng(0)
     x = np.zeros(4000)
@@ -177,3 +208,13 @@ def test_implied_permittivity_is_the_one_of_the_poole_frenkel_slope() -> None:
 def test_a_branch_of_two_polarities_is_refused() -> None:
     with pytest.raises(ParameterError, match="no branch to fit"):
         mechanisms(np.linspace(-1, 1, 50), np.linspace(-1, 1, 50))
+
+
+@pytest.mark.parametrize("law", ["fowler_nordheim", "trap_assisted_tunnelling"])
+def test_implied_barrier_is_the_one_of_the_tunnelling_slope(law: str) -> None:
+    # ln(I / V^2) falls with 1 / V by 6.831e9 V/m (phi / eV)^1.5 d for the free electron (Fowler and Nordheim 1928)
+    b = 6.8309e9 * 1.2**1.5 * 2e-9
+    v = np.linspace(1.0, 4.0, 60)
+    fits = mechanisms(v, (v**2 if law == "fowler_nordheim" else 1.0) * np.exp(-b / v), thickness=2e-9)
+    (own,) = (fit for fit in fits if fit.name == law)
+    assert own.constants["barrier [eV]"] == pytest.approx(1.2, rel=1e-4)
