@@ -172,7 +172,7 @@ def _law(cells: Cells, low: float, high: float, rtol: float, real: torch.dtype) 
         inside = max(low, float(nodes[0])), min(high, float(nodes[-1]))
         smooth = cells.polynomial(*inside, SMOOTH * rtol)
         if smooth is not None:
-            ends, coefficients = torch.tensor(inside).to(none), smooth.to(none).contiguous()
+            ends, coefficients = none.new_tensor(inside), smooth.to(none).contiguous()
             return POLYNOMIAL, amplitudes, amplitudes[0], 0, ends, whole, coefficients, smooth.shape[1]
         edges = nodes[0] + (nodes[-1] - nodes[0]) * torch.arange(4 * len(nodes), device=nodes.device) / (4 * len(nodes))
         bins = (torch.searchsorted(nodes, edges, right=True) - 1).clamp(0, len(nodes) - 2)

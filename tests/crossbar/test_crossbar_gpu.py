@@ -76,7 +76,7 @@ class TestKernels:
         assert not found.hard.any()
         assert found.residual <= RTOL
         expected = solve_newton(array, RTOL).v
-        torch.testing.assert_close(found.v, expected, rtol=0, atol=1e-8)  # amplified less than a hundredfold
+        torch.testing.assert_close(found.v, expected, rtol=0, atol=1e-9)
         i = cells.current(expected).sum(-2)
         torch.testing.assert_close(found.i_out, i.expand(found.i_out.shape), rtol=0, atol=1e-8 * i.abs().max().item())
         assert found.v_range == pytest.approx((min(expected.min().item(), 0), expected.max().item()), abs=1e-6)
