@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from devicelab import Drive, Model, Trace, pulses, triangle
+from devicelab import Drive, Model, Trace, pulses, simulate, triangle
 from devicelab.errors import ParameterError, unknown_name
 from devicelab.simulation import trajectory
 
@@ -32,6 +32,9 @@ KNOWN = 0.1
 STEP = 1e-4
 """Relative step of difference quotients: rate, exponent and threshold nearly replace each other, and a coarser quotient
 would tell them apart by its own error."""
+
+TOLERANCE = 1e-8
+"""Of simulations that take steps, far below `STEP`."""
 
 PRIOR: dict[str, float] = {"resistance": 2.0, "current": 2.0, "threshold": 1.0, "rate": 12.0, "exponent": 1.0}
 """Standard deviation of the logarithm before any trace: resistances to a decade, rates to five."""
@@ -225,11 +228,14 @@ def advise(
     say(path.line())
     devices = _plausible(result, path)
     at = names.index(parameter)
-    known = [information(device, names, result.traces, result.x0, result.masks, result.noise) for device in devices]
+    ohm = result.series_resistance
+    known = [
+        information(device, names, result.traces, result.x0, result.masks, result.noise, ohm) for device in devices
+    ]
     before = [_spread(info, at) for info in known]
     out = []
     for sweep in options:
-        gains = [_of_sweep(device, names, sweep, result.noise) for device in devices]
+        gains = [_of_sweep(device, names, sweep, result.noise, ohm) for device in devices]
         joint = [a + b for a, b in zip(known, gains, strict=True)]
         after = np.array([_spread(info, at) for info in joint])
         det = [np.linalg.slogdet(b)[1] - np.linalg.slogdet(a)[1] for a, b in zip(known, joint, strict=True)]
@@ -254,18 +260,22 @@ def predicted(result: FitResult, parameter: str, sweep: Sweep | None = None, mod
     """
     names = _names(result, parameter)
     device = result.model if model is None else model
-    info = information(device, names, result.traces, result.x0, result.masks, result.noise)
+    ohm = result.series_resistance
+    info = information(device, names, result.traces, result.x0, result.masks, result.noise, ohm)
     if sweep is not None:
-        info = info + _of_sweep(device, names, sweep, result.noise)
+        info = info + _of_sweep(device, names, sweep, result.noise, ohm)
     return _spread(info, names.index(parameter))
 
 
 def _names(result: FitResult, parameter: str) -> list[str]:
     """Parameters of the device that were fitted, the one asked for among them."""
-    if result.problem.bench.drive != "voltage" or result.series_resistance:
+    if result.problem.bench.drive != "voltage":
+        raise ParameterError("advice is for devices at a voltage source", got=f"{result.problem.bench.drive} drive")
+    if "series_resistance" in [axis.name for axis in result.problem.space.axes]:
         raise ParameterError(
-            "advice is for devices right at a voltage source",
-            got=f"{result.problem.bench.drive} drive, {result.series_resistance:g} ohm in series",
+            "advice needs a known series resistance",
+            got=f"a fitted one, {result.series_resistance:.4g} ohm",
+            hint=f"fit again with series_resistance={result.series_resistance:.4g}",
         )
     names = [axis.name for axis in result.problem.space.axes if axis.is_parameter]
     if parameter not in names:
@@ -298,7 +308,18 @@ def _scales(model: Model, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_
     return prior, log
 
 
-def _sensitivity(model: Model, names: Sequence[str], t: Array, v: Array, x0: float, noise: Noise) -> Array:
+def _response(model: Model, t: Array, v: Array, x0: Any, ohm: float) -> tuple[Array, Array]:
+    """State and current at a source with a resistor in series, shape [b, t]."""
+    if ohm == 0:
+        x, i = trajectory(model, t, v, x0)
+        return np.asarray(x), np.asarray(i)
+    out = simulate(model, Drive(t, v), x0=x0, series_resistance=ohm, tolerance=TOLERANCE)
+    return np.asarray(out.x), np.asarray(out.i)
+
+
+def _sensitivity(
+    model: Model, names: Sequence[str], t: Array, v: Array, x0: float, noise: Noise, ohm: float = 0.0
+) -> Array:
     """Change of the current in standard deviations by ln |p| (or p), and by the initial state in the last column."""
     _, log = _scales(model, names)
     count = len(names)
@@ -311,8 +332,8 @@ def _sensitivity(model: Model, names: Sequence[str], t: Array, v: Array, x0: flo
         values[name] = column
     start = np.full(2 * count + 2, x0)
     start[-2:] = min(x0 + 1e-3, 1.0), max(x0 - 1e-3, 0.0)
-    _, i = trajectory(model.bind(**values), t, v, start)
-    level = noise.transform(np.asarray(i))
+    _, i = _response(model.bind(**values), t, v, start, ohm)
+    level = noise.transform(i)
     ends = np.array([values[name][k] - values[name][count + k] for k, name in enumerate(names)])
     width = np.append(np.where(log, 2 * STEP, ends), start[-2] - start[-1])
     rows = np.concatenate([level[:count] - level[count : 2 * count], (level[-2] - level[-1])[None, :]])
@@ -320,13 +341,24 @@ def _sensitivity(model: Model, names: Sequence[str], t: Array, v: Array, x0: flo
 
 
 def information(
-    model: Model, names: Sequence[str], traces: Sequence[Trace], x0: Sequence[float], masks: Sequence[Any], noise: Noise
-) -> Array:
-    """Fisher information of the parameters [p, p] with the prior, initial states integrated out."""
+    model: Model, names: Sequence[str], traces: Sequence[Trace], x0: Sequence[float], masks: Sequence[Any],
+    noise: Noise, ohm: float = 0.0,
+) -> Array:  # fmt: skip
+    """Fisher information of the parameters, ln |p| or p where that is 0 or a curvature, with the prior, shape [p, p].
+
+    Args:
+        model: The device.
+        names: Parameters.
+        traces: Voltages of the source.
+        x0: Initial state of each, integrated out.
+        masks: Samples of each that count.
+        noise: Of the current.
+        ohm: Series resistance.
+    """
     prior, _ = _scales(model, names)
     total = np.diag(prior**-2.0)
     for trace, start, mask in zip(traces, x0, masks, strict=True):
-        total = total + _without_state(_sensitivity(model, names, trace.t, trace.v, start, noise)[mask])
+        total = total + _without_state(_sensitivity(model, names, trace.t, trace.v, start, noise, ohm)[mask])
     return total
 
 
@@ -337,7 +369,7 @@ def _without_state(rows: Array) -> Array:
     return np.asarray(full[:-1, :-1] - np.outer(full[:-1, -1], full[-1, :-1]) / full[-1, -1])
 
 
-def _of_sweep(model: Model, names: Sequence[str], sweep: Sweep, noise: Noise) -> Array:
+def _of_sweep(model: Model, names: Sequence[str], sweep: Sweep, noise: Noise, ohm: float) -> Array:
     t, v = sweep.drive.t, sweep.drive.v
     if sweep.fresh:
         towards = np.sign(v[int(np.abs(v).argmax())]) * model.polarity * model.set_sign
@@ -345,8 +377,8 @@ def _of_sweep(model: Model, names: Sequence[str], sweep: Sweep, noise: Noise) ->
     else:
         start = 0.5
         for _ in range(2):
-            start = float(np.clip(trajectory(model, t, v, start)[0][-1], 0.0, 1.0))
-    return _without_state(_sensitivity(model, names, t, v, start, noise))
+            start = float(np.clip(_response(model, t, v, start, ohm)[0][-1], 0.0, 1.0))
+    return _without_state(_sensitivity(model, names, t, v, start, noise, ohm))
 
 
 def _spread(info: Array, at: int) -> float:

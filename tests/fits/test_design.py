@@ -10,7 +10,8 @@ from devicelab import Trace, parameter_set, simulate, sine, triangle
 from devicelab.errors import ParameterError
 from devicelab.models.vteam import VTEAM
 from fits import fit
-from fits.design import Sweep, advise, overshoot, predicted
+from fits.design import Sweep, advise, information, overshoot, predicted
+from fits.noise import Noise
 from fits.profile import profile
 
 FIXED = ["b_on", "b_off"]
@@ -78,6 +79,16 @@ def test_a_jump_needs_pulses_or_ramps_thousands_of_times_faster() -> None:
     assert advice.best.sweep.ramp > 1e3
     slow = [option.after for option in advice.options if option.sweep.ramp < 10]
     assert advice.best.after < 0.5 * min(slow)
+
+
+def test_a_resistor_in_series_is_seen_to() -> None:
+    """Information from the stepped circuit tends to that of the bare device; a large resistor dilutes it."""
+    truth = visible()
+    trace = simulate(truth, sine(-1.0, 0.5, points=60), x0=0.7)
+    names, noise, mask = ["r_on", "r_off", "v_off"], Noise(0.02, 1e-5), [np.ones(len(trace), dtype=bool)]
+    bare, small, large = (information(truth, names, [trace], [0.7], mask, noise, ohm) for ohm in (0.0, 1e-3, 300.0))
+    np.testing.assert_allclose(small, bare, rtol=1e-2, atol=1e-3 * np.abs(bare).max())
+    assert large[0, 0] < 0.3 * bare[0, 0]  # i = v / (R + 300): d ln i / d ln R = -R / (R + 300) = 1/4 at r_on = 100
 
 
 def test_impossible_advice_is_refused() -> None:
