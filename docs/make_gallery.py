@@ -30,9 +30,12 @@ SHOWN = (
     "yakopcic_oblea",
     "yakopcic_two_branch_example",
     "stanford_default",
+    "pku_default",
     "data_driven_tiox_dut2",
+    "data_driven_2021",
     "mms_knowm",
     "simmons_pickett",
+    "jart_vcm_v1b",
 )
 
 
@@ -51,7 +54,7 @@ def scaled(current: np.ndarray) -> tuple[np.ndarray, str]:
 
 def loops() -> None:
     """One loop of each model."""
-    figure, grid = plt.subplots(3, 4, figsize=(13, 9), layout="constrained")
+    figure, grid = plt.subplots(3, 5, figsize=(16, 9), layout="constrained")
     for ax, name in zip(grid.flat, SHOWN, strict=True):
         info = parameter_set_info(name)
         drive = sine(info["drive"]["amplitude"], info["drive"]["frequency"], periods=2)
