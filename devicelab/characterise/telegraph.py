@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import expm, logm
 
@@ -102,7 +101,7 @@ def telegraph_levels(i: Any, dt: float, *, levels: int | None = None, unit: str 
     bic |= {n: -2 * fit[3] + (n * n + 1) * float(np.log(z.size)) for n, fit in tried.items()}
     count = min(tried, key=lambda n: bic[n])
     means, sigma, matrix, _ = tried[count]
-    path = _viterbi(_emission(z, means, sigma), matrix)
+    path = _markov().viterbi(_emission(z, means, sigma), matrix)
     numbers = _intervals(z, means, sigma, matrix, dt)
     rest = correlation_time(z - means[path])
     gap = float(np.min(np.diff(means)) / sigma)
@@ -137,7 +136,7 @@ def _em(z: Array, count: int) -> tuple[Array, float, Array, float]:
         matrix = np.full((count, count), 0.1 / (count - 1)) + np.eye(count) * (0.9 - 0.1 / (count - 1))
         before = -np.inf
         for _ in range(PASSES):
-            total, weight, moves = _expect(_emission(z, means, sigma), matrix)
+            total, weight, moves = _markov().expect(_emission(z, means, sigma), matrix)
             mass = weight.sum(0) + 1e-12
             means = (weight * z[:, None]).sum(0) / mass
             sigma = max(float(np.sqrt(np.sum(weight * (z[:, None] - means) ** 2) / z.size)), 1e-6)
@@ -146,68 +145,16 @@ def _em(z: Array, count: int) -> tuple[Array, float, Array, float]:
                 break
             before = total
         order = np.argsort(means)
-        total = float(_expect(_emission(z, means, sigma), matrix)[0])
+        total = float(_markov().expect(_emission(z, means, sigma), matrix)[0])
         fits.append((means[order], sigma, matrix[np.ix_(order, order)], total))
     return max(fits, key=lambda fit: fit[3])
 
 
-@njit(cache=True)
-def _expect(log_b: Array, matrix: Array) -> tuple[float, Array, Array]:  # pragma: no cover  # compiled
-    """Log likelihood, weight of each level at each sample [n, k], expected moves [k, k]; scaled forward, backward."""
-    n, k = log_b.shape
-    alpha, scale, b = np.empty((n, k)), np.empty(n), np.empty((n, k))
-    total = 0.0
-    for t in range(n):
-        top = log_b[t].max()
-        total += top
-        norm = 0.0
-        for j in range(k):
-            b[t, j] = np.exp(log_b[t, j] - top)
-            value = 1.0 / k
-            if t > 0:
-                value = 0.0
-                for m in range(k):
-                    value += alpha[t - 1, m] * matrix[m, j]
-            alpha[t, j] = value * b[t, j]
-            norm += alpha[t, j]
-        scale[t] = norm
-        total += np.log(norm)
-        alpha[t] /= norm
-    moves = np.zeros((k, k))
-    weight = np.empty((n, k))
-    beta, last = np.ones(k), np.ones(k)
-    weight[n - 1] = alpha[n - 1]
-    for t in range(n - 2, -1, -1):
-        for m in range(k):
-            value = 0.0
-            for j in range(k):
-                part = matrix[m, j] * b[t + 1, j] * last[j] / scale[t + 1]
-                moves[m, j] += alpha[t, m] * part
-                value += part
-            beta[m] = value
-        for m in range(k):
-            last[m] = beta[m]
-            weight[t, m] = alpha[t, m] * beta[m]
-    return total, weight, moves
+def _markov() -> Any:
+    """The compiled parts; importing numba takes a third of a second."""
+    from . import _markov as compiled
 
-
-@njit(cache=True)
-def _viterbi(log_b: Array, matrix: Array) -> NDArray[np.int_]:  # pragma: no cover  # compiled
-    """Likeliest level at each sample (Viterbi 1967)."""
-    n, k = log_b.shape
-    log_p = np.log(matrix + 1e-300)
-    best, back = log_b[0].copy(), np.zeros((n, k), np.int64)
-    for t in range(1, n):
-        new = np.empty(k)
-        for j in range(k):
-            back[t, j] = np.argmax(best + log_p[:, j])
-            new[j] = best[back[t, j]] + log_p[back[t, j], j] + log_b[t, j]
-        best = new
-    path = np.empty(n, np.int64)
-    path[n - 1] = np.argmax(best)
-    for t in range(n - 2, -1, -1):
-        path[t] = back[t + 1, path[t + 1]]
-    return path
+    return compiled
 
 
 def _intervals(
@@ -225,7 +172,7 @@ def _intervals(
             rates[a, b] = np.exp(value)
         rates -= np.diag(rates.sum(-1))
         full = np.maximum(np.asarray(expm(rates)), 1e-300)
-        return -float(_expect(_emission(z, q[:k], float(np.exp(q[k]))), full)[0])
+        return -float(_markov().expect(_emission(z, q[:k], float(np.exp(q[k]))), full)[0])
 
     steps = np.concatenate([np.full(k, 0.1 * sigma), [0.05], np.full(len(moved), 0.1)])
     cov = np.linalg.pinv(_hessian(cost, p, steps))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -113,3 +116,22 @@ def test_a_white_floor_too_weak_to_be_told_does_not_make_the_exponent_too_sure(w
         assert exponent.high is not None
         inside += exponent.low < 0.7 < exponent.high
     assert inside >= 26  # binomial about 28.5, 2 standard deviations
+
+
+@pytest.mark.parametrize(("sd", "dt"), [(1.0, 1.0), (3e-7, 0.02)])
+def test_density_of_white_noise_is_twice_its_variance_times_the_step(sd: float, dt: float) -> None:
+    """One-sided: the integral up to 1 / (2 dt) is the variance."""
+    found = read_spectrum(sd * np.random.default_rng(0).standard_normal(20_000), dt)
+    assert np.mean(found.s[1:-1]) == pytest.approx(2 * sd**2 * dt, rel=0.05)
+    assert found.f[-1] == pytest.approx(0.5 / dt)
+
+
+def test_importing_characterise_loads_no_compiler_before_a_telegraph_signal_is_asked_for() -> None:
+    code = (
+        "import sys, numpy as np, devicelab.characterise as c\n"
+        "assert not {'numba', 'torch', 'matplotlib', 'lmfit'} & set(sys.modules), 'early'\n"
+        "c.telegraph_levels(np.random.default_rng(0).standard_normal(100), 0.1)\n"
+        "assert 'numba' in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
