@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from devicelab import VTEAM, simulate, triangle
+from devicelab import VTEAM, CurrentDrive, simulate, triangle
 from devicelab.cli import cli
+from devicelab.errors import DevicelabError
 
 TRUTH = VTEAM(r_on=1e3, r_off=2e4, v_on=-0.5, v_off=0.5, k_on=60.0, k_off=40.0, a_on=2.0, a_off=2.0)
 HOLD = [word for name, value in (("a_on", 2), ("a_off", 2), ("b_on", 0), ("b_off", 0)) for word in ("--fix", f"{name}={value}")]  # fmt: skip # noqa: E501
@@ -114,3 +118,135 @@ def test_cycles_give_their_spread(tmp_path: Path) -> None:
 def test_impossible_requests_are_refused(tmp_path: Path, arguments: list[object], message: str) -> None:
     result = run("fit", write(tmp_path / "a.csv", 1), *HOLD, *arguments, ok=False)
     assert message in str(result.exception)
+
+
+QUICK = ("--starts", 1, *HOLD)
+
+
+def test_a_series_resistance_is_fitted_and_given(tmp_path: Path) -> None:
+    """A divider: the source's voltage falls over 200 ohm and the device."""
+    drive = triangle(-1.2, 1.0, points=120)
+    behind = simulate(TRUTH, drive, x0=0.05, series_resistance=200.0)
+    file = save(tmp_path / "a.csv", drive.t, drive.v, noisy(behind.i))
+    given = json.loads(run("fit", file, *QUICK, "--series-resistance", "200", "--json").stdout)
+    assert given["series_resistance"] == 200.0
+    assert given["device"]["r_on"] == pytest.approx(1e3, rel=0.05)
+    free = json.loads(run("fit", file, *QUICK, "--series-resistance", "fit", "--json").stdout)
+    assert free["series_resistance"] == pytest.approx(200.0, rel=0.3)
+
+
+def test_a_current_drive_fits_the_voltage(tmp_path: Path) -> None:
+    drive = triangle(-2e-4, 1.0, points=120)
+    driven = simulate(TRUTH, CurrentDrive(drive.t, drive.v), x0=0.05)
+    file = save(tmp_path / "a.csv", driven.t, noisy(driven.v), driven.i)
+    result = json.loads(run("fit", file, *QUICK, "--drive", "current", "--json").stdout)
+    assert result["bench"]["drive"] == "current"
+    assert result["device"]["r_off"] == pytest.approx(2e4, rel=0.1)
+
+
+def test_a_loop_that_repeats_begins_where_it_ends(tmp_path: Path) -> None:
+    drive = triangle(-1.0, 1.0, points=100)
+    x0 = 0.05
+    for _ in range(6):
+        loop = simulate(TRUTH, drive, x0=x0)
+        x0 = float(loop.x[-1])
+    file = save(tmp_path / "a.csv", loop.t, loop.v, noisy(loop.i))
+    result = json.loads(run("fit", file, *QUICK, "--periodic", "--json").stdout)
+    assert result["bench"]["periodic"]
+    assert result["x0"][0] == pytest.approx(x0, abs=0.02)
+
+
+def test_outliers_do_not_move_a_robust_fit(tmp_path: Path) -> None:
+    loop = simulate(TRUTH, triangle(-1.0, 1.0, points=100), x0=0.05)
+    i = noisy(loop.i)
+    i[7::20] *= 2.0
+    file = save(tmp_path / "a.csv", loop.t, loop.v, i)
+    result = json.loads(run("fit", file, *QUICK, "--robust", "--json").stdout)
+    assert result["loss"] == "huber"
+    assert result["device"]["r_on"] == pytest.approx(1e3, rel=0.04)
+
+
+def save(path: Path, t: np.ndarray, v: np.ndarray, i: np.ndarray) -> Path:
+    rows = [f"{a:.9g},{b:.9g},{c:.9g}" for a, b, c in zip(t, v, i, strict=True)]
+    path.write_text("\n".join(["Time (s),Voltage (V),Current (A)", *rows]) + "\n")
+    return path
+
+
+def noisy(values: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    return values + np.hypot(0.01 * values, 1e-3 * np.abs(values).max()) * rng.normal(size=values.shape)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--starts", 0], "--starts"),
+        (["--starts", "nan"], "--starts"),
+        (["--seed", -1], "--seed"),
+        (["--model", "vteamm"], "vteam"),
+        (["--window", "bioleck"], "biolek"),
+        (["--window", "biolek:q=2"], "q"),
+        (["--fix", "r_onn=3"], "r_on"),
+        (["--fix", "r_on"], "r_on"),
+        (["--fix", "r_on=nan"], "r_on"),
+        (["--fix", "r_on=-5"], "r_on"),
+        (["--series-resistance", "nan"], "series"),
+        (["--series-resistance", "-3"], "series"),
+        (["--drive", "current", "--series-resistance", "5"], "series resistance"),
+        (["--trace", 7], "trace"),
+        (["--duration", "nan"], "uration"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_absurd_values_end_with_one_message_and_no_traceback(
+    tmp_path: Path, arguments: list[object], message: str
+) -> None:
+    file, out = write(tmp_path / "a.csv", 1), tmp_path / "out"
+    assert message in refusal("fit", file, *QUICK, "--out", out, *arguments)
+    assert not out.exists()
+
+
+def test_an_empty_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments in ((tmp_path / "empty",), (tmp_path / "empty", "--each", "--out", tmp_path / "o"), (tmp_path / "no.csv",)):  # fmt: skip # noqa: E501
+        message = refusal("fit", *arguments, *QUICK)
+        assert "empty" in message or "no.csv" in message or "no trace" in message
+
+
+def test_a_file_without_switching_says_so(tmp_path: Path) -> None:
+    drive = triangle(-1.0, 1.0, points=100)
+    file = save(tmp_path / "a.csv", drive.t, drive.v, noisy(drive.v / 1e3))
+    assert "no switching" in run("fit", file, *QUICK).output
+
+
+def test_an_interrupt_ends_a_fit_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    loop = simulate(TRUTH, triangle(-1.0, 1.0, points=2000), x0=0.05)
+    file, out = save(tmp_path / "a.csv", loop.t, loop.v, noisy(loop.i)), tmp_path / "out"
+    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's & ignores it
+    script = f"{begin}; from devicelab.cli import main; main()"
+    words = [sys.executable, "-c", script, "fit", file, "--model", "stanford", "--starts", 50, "--out", out]
+    process = subprocess.Popen(
+        [str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    seen = ""
+    for line in process.stderr:  # the fit has begun
+        seen += line
+        if "screening" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, seen + errors
+    assert "Traceback" not in seen + errors
+    assert output == ""
+    assert not out.exists()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def refusal(*arguments: object) -> str:
+    """The message of a command that the program ends with status 1 (its own errors) or 2 (wrong usage)."""
+    result = CliRunner().invoke(cli, [str(word) for word in arguments])
+    assert isinstance(result.exception, DevicelabError | SystemExit), repr(result.exception) + result.output
+    assert result.exit_code in (1, 2)
+    return str(result.exception) + result.output
