@@ -22,15 +22,21 @@ def source(cls: type) -> str:
     return " ".join(found.group(1).split()) if found else ""
 
 
+def status(cls: type) -> str:
+    """What the docstring says of a model that is not all of what was published, or not yet proved."""
+    text = inspect.getdoc(cls) or ""
+    return "experimental" if "Experimental:" in text else "in part" if "is not covered" in text else "complete"
+
+
 def models() -> str:
     """One row a model."""
-    rows = ["| model | SETs at | parameters | simulated | source |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| model | status | SETs at | parameters | simulated | source |", "| --- | --- | --- | --- | --- | --- |"]
     for name, cls in MODELS.items():
         parameters = ", ".join(f"`{entry.name}`" for entry in cls.parameters())
         kind = "exactly" if issubclass(cls, SeparableModel) else "in steps"
         sign = "v > 0" if cls.set_sign > 0 else "v < 0"
-        rows.append(f"| `{cls.__name__}` (`{name}`) | {sign} | {parameters} | {kind} | {source(cls)} |")
-    return "\n".join(rows)
+        rows.append(f"| `{cls.__name__}` (`{name}`) | {status(cls)} | {sign} | {parameters} | {kind} | {source(cls)} |")
+    return f"{len(MODELS)} models:\n\n" + "\n".join(rows)
 
 
 def equations() -> str:
@@ -48,7 +54,7 @@ def windows() -> str:
     for name, cls in WINDOWS.items():
         formula = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
         rows.append(f"| `{name}` | {formula} | {'no' if cls.symmetric else 'yes'} | {source(cls)} |")
-    return "\n".join(rows)
+    return f"{len(WINDOWS)} windows:\n\n" + "\n".join(rows)
 
 
 def sets() -> str:
@@ -57,7 +63,7 @@ def sets() -> str:
     for name in parameter_sets():
         info = parameter_set_info(name)
         rows.append(f"| `{name}` | {info['model']} | {info['source']} | {info['fitted_to']} |")
-    return "\n".join(rows)
+    return f"{len(parameter_sets())} sets:\n\n" + "\n".join(rows)
 
 
 def page(text: str) -> str:
