@@ -17,8 +17,8 @@ class MMS(Model):
 
     P_on = 1 / (1 + exp(-(v - v_on) / V_T)), P_off = 1 / (1 + exp((v + v_off) / V_T)), V_T = k_B T / q.
     x = 1 is the low resistance; v > 0 SETs. No threshold: at any voltage the state relaxes, if slowly. The published
-    time constant is tau = 1 / k. For N switches that jump one by one see `devicelab.noise.metastable_switches`. The diode
-    that the source puts in parallel, a current with its own amplitudes and slopes, is not covered.
+    time constant is tau = 1 / k. For N switches that jump one by one see `devicelab.noise.metastable_switches`. The
+    diode that the source puts in parallel, a current with its own amplitudes and slopes, is not covered.
 
     Source: Nugent and Molter, PLoS ONE 9, e85175 (2014), doi:10.1371/journal.pone.0085175.
     """
