@@ -161,7 +161,9 @@ def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callab
     easy = problem if problem.exact else problem.assisted(estimate_noise(problem.traces))
     candidates, coarse = easy.screen(screen, seed), easy.thinned()
     if problem.stepped:  # their shape parameters have their scale from the template, so it is a good guess itself
-        first = [problem.space.middle, *candidates[: SHORTLIST * starts]]
+        space = problem.space
+        given = space.encode(space.model, [0.5] * space.n_traces, float(space.series(space.middle)))
+        first = [space.middle, given, *candidates[: SHORTLIST * starts]]
         candidates = _ranked(easy.rough(), first, most=SHORT)
     rough = _ranked(coarse, candidates[:starts])
     if not problem.exact:

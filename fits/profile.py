@@ -67,9 +67,9 @@ class Profile:
         unit: Its unit.
         estimate: Best value.
         values: Values tried, ascending, [n].
-        delta: Increase of chi2 over its least, over chi2 per degree of freedom and `inflation` where the model misfits, [n].
+        delta: Increase of chi2 over its least, divided by `scale`, [n].
         threshold: Largest `delta` inside the interval.
-        scale: chi2 per degree of freedom that `delta` was divided by.
+        scale: chi2 per degree of freedom and `inflation`, where the model misfits, that `delta` was divided by.
         level: Confidence.
         low: Lower end of the interval; the end of the range tried where `open_low`.
         high: Upper end.

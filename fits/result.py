@@ -50,6 +50,9 @@ BENT = 2.0
 """Factor between the rise of chi2 at an end of an interval and what a parabola has there, from which it is no parabola;
 the end itself is then off by about the root of it."""
 
+FARTHEST = 10.0
+"""Largest factor by which the end of an interval is moved for that; a profile finds the end itself."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -332,8 +335,11 @@ def _alternatives(
     return models, lines
 
 
-def bent(problem: Problem, theta: Array, covariance: Array, jac: Array) -> set[int]:
+def bent(problem: Problem, theta: Array, covariance: Array, jac: Array) -> dict[int, tuple[float, float]]:
     """Axes at an end of whose interval chi2, the others refitted, has not risen as a parabola would.
+
+    With each, how many times farther its lower and its upper end are where chi2 rises less: the root of the ratio, at
+    most `FARTHEST` times.
 
     The valley is entered along the direction that the covariance gives, and two Gauss-Newton steps of the other
     coordinates with the Jacobian of the best vector follow its bend: three batches of 2p simulations.
@@ -358,7 +364,9 @@ def bent(problem: Problem, theta: Array, covariance: Array, jac: Array) -> set[i
         points = np.clip(points - np.einsum("bpq,bq->bp", step[axis], residual @ jac), space.floor, space.ceiling)
     ratio = rise / (scale * np.maximum(moved, 1e-9) ** 2)
     told = (moved > 0.5 * Z95) & (2 * Z95 * sd / space.width < 0.5)[axis]  # elsewhere a note says so already
-    return {int(k) for k in axis[told & ((ratio > BENT) | (ratio < 1.0 / BENT))]}
+    far = np.where(ratio < 1.0 / BENT, 1.0 / np.sqrt(np.maximum(ratio, 1.0 / FARTHEST**2)), 1.0)
+    named = {int(k) for k in axis[told & ((ratio > BENT) | (ratio < 1.0 / BENT))]}
+    return {k: (float(far[p + k]), float(far[k])) for k in sorted(named)}
 
 
 def _fitted_columns(problem: Problem) -> list[Trace]:
@@ -405,7 +413,9 @@ def _statistics(problem: Problem, theta: Array, evaluations: int) -> dict[str, f
     }
 
 
-def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array, bent: set[int]) -> list[Estimate]:
+def _estimates(
+    problem: Problem, theta: Array, covariance: Array, start: Array, bent: Mapping[int, tuple[float, float]]
+) -> list[Estimate]:
     """Values and 95 % intervals in model units; those of rates by propagation through the coordinates."""
     space = problem.space
     value, initial = space.physical(theta), space.physical(start)
@@ -428,7 +438,8 @@ def _estimates(problem: Problem, theta: Array, covariance: Array, start: Array, 
             note = "weakly determined"
         elif k in bent and not note:
             note = "interval not symmetric: use fits.profile"
-        low, high = value[k] - reach[k], value[k] + reach[k]
+        down, up = bent.get(k, (1.0, 1.0))
+        low, high = value[k] - down * reach[k], value[k] + up * reach[k]
         if axis.plain:
             low, high = max(low, axis.floor), min(high, axis.ceiling)
         ends = _undo(axis, low), _undo(axis, high)
