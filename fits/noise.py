@@ -10,12 +10,13 @@ from scipy.ndimage import uniform_filter1d
 from scipy.optimize import least_squares
 
 from devicelab import Trace
+from devicelab.characterise.instrument import free as compliance_mask
+from devicelab.characterise.instrument import scatter
 
 Array = NDArray[np.float64]
 _GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
+__all__ = ["Noise", "compliance_mask", "estimate_noise"]
 REL_RANGE = (0.005, 0.3)
-PLATEAU_SHARE = 0.03
-PLATEAU_WIDTH = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ def estimate_noise(traces: list[Trace]) -> Noise:
     Second differences see the noise and little of the device; in bins of equal current their median gives sigma(i)
     whatever the few switching edges do, and sigma^2 against i^2 is a straight line.
     """
-    scatter, level = [], []
+    spread, level = [], []
     for trace in traces:
-        scatter.append(np.abs(trace.i[:-2] - 2.0 * trace.i[1:-1] + trace.i[2:]) / np.sqrt(6.0))  # white noise: var 6
+        spread.append(scatter(trace.i))
         level.append(np.abs(uniform_filter1d(trace.i, size=9))[1:-1])
-    every, current = np.concatenate(scatter), np.concatenate(level)
+    every, current = np.concatenate(spread), np.concatenate(level)
     top = float(current.max())
     if top == 0.0:
         return Noise(REL_RANGE[0], 1e-15)
@@ -64,25 +65,3 @@ def estimate_noise(traces: list[Trace]) -> Noise:
 
     found = least_squares(misfit, [np.log(0.02), float(log_sigma.min())], loss="soft_l1").x
     return Noise(float(np.clip(np.exp(found[0]), *REL_RANGE)), max(float(np.exp(found[1])), 1e-6 * top))
-
-
-def compliance_mask(trace: Trace) -> NDArray[np.bool_]:
-    """True where the current is the device's own, False where a compliance limit holds it, shape [t].
-
-    The limit is `trace.meta["compliance"]` [A] where the file gave one; in any case a run of samples at the largest
-    current of one polarity, over which the voltage changes, is taken for one.
-    """
-    keep = np.ones(len(trace), dtype=bool)
-    limit = trace.meta.get("compliance")
-    if isinstance(limit, (int, float)) and limit > 0:
-        keep &= np.abs(trace.i) < 0.97 * float(limit)
-    for sign in (1.0, -1.0):
-        i = sign * trace.i
-        top = float(i.max())
-        if top <= 0:
-            continue
-        held = i > (1.0 - PLATEAU_WIDTH) * top
-        span = np.ptp(trace.v[held])
-        if held.mean() >= PLATEAU_SHARE and span > 0.1 * np.abs(trace.v).max():
-            keep &= ~held
-    return keep
