@@ -11,9 +11,9 @@ import torch
 from contract_cases import EVERY, SETS, STATES, Case, names
 from scipy.integrate import solve_ivp
 
-from devicelab import Biolek, Drive, Model, NoWindow, Trace, pulses, simulate, sine
+from devicelab import Biolek, Drive, Model, NoWindow, Trace, batched, pulses, simulate, sine
 from devicelab.batched import CoarseStepWarning
-from devicelab.implicit import margin
+from devicelab.implicit import TOLERANCE, margin
 from devicelab.models import SeparableModel
 from devicelab.ops import Value
 
@@ -22,7 +22,12 @@ TABLE = 2e-7  # inverse of a tabulated coordinate, see coordinates.Table
 ORACLE = 2e-5  # quadrature of the drive between samples, at 200 samples a period
 BATCHED = 3e-5  # steps shared by a batch of tensors aim for 1e-5 each
 LEAVING = 0.05  # under a window that vanishes at an end, steps of 1e-7 know the way out from 1e-6 to 1 % each time
-SENSITIVITY = 0.05  # of steps that aim for 1e-5: 4 % for PKU, whose speed follows the gap exponentially
+SENSITIVITY = {"simmons": 3e-3, "pku": 0.1}  # else 1e-3: a batch's steps aim for 1e-5, speeds vary 50 times as much
+CONVERGED = {
+    "team": 1e-5,
+    "simmons": 1e-5,
+    "pku": 0.03,
+}  # of steps that aim for 1e-8; of PKU's 64 a sample are not enough
 COARSE = 0.03  # where a batch has said that its steps are too coarse
 STEPPED = 1e-5  # a loop of a few hundred steps of 1e-7 each; Simmons adds up most
 every_case = pytest.mark.parametrize("case", EVERY, ids=names(EVERY))
@@ -193,31 +198,61 @@ def test_gradients_reach_a_start_that_alone_is_a_tensor(case: Case) -> None:
     np.testing.assert_allclose(slope.numpy(), (ends[0] - ends[1]) / (2 * step), rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("case", STEPPING, ids=names(STEPPING))
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow) if c.model.name == "jart_vcm" else c for c in STEPPING],
+    ids=names(STEPPING),
+)
 def test_gradients_of_a_stepped_trace_are_its_derivatives(case: Case) -> None:
     """All parameters moved together; differences come from the compiled solver, at a much finer tolerance."""
+    slope, numeric = slopes(case)
+    assert slope == pytest.approx(numeric, rel=SENSITIVITY.get(case.model.name, 1e-3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONVERGED)
+@pytest.mark.filterwarnings("ignore::devicelab.batched.CoarseStepWarning")
+def test_gradients_converge_with_the_steps_of_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left at the usual steps is the error of the steps, not a wrong derivative."""
+    monkeypatch.setattr(batched, "LEAST", 1e-8)
+    for case in STEPPING:
+        if case.model.name == name:
+            slope, numeric = slopes(case, tolerance=1e-8)
+            assert slope == pytest.approx(numeric, rel=CONVERGED[name])
+
+
+def slopes(case: Case, tolerance: float = TOLERANCE) -> tuple[float, float]:
+    """Derivative of the last state by one factor on every parameter: of a batch of tensors, and by differences."""
     named = {entry.name: float(getattr(case.model, entry.name)) for entry in case.model.parameters()}
     rng = np.random.default_rng(3)
     direction = {name: rng.uniform(0.5, 1.0) * rng.choice([-1, 1]) for name in named}
-    full = gentle(case)
-    fine = np.interp(np.arange(37) / 4, np.arange(10), full.t[:10])  # a batch's steps follow the samples
-    drive = Drive(fine, np.interp(fine, full.t, full.v))
+    drive = busy_half(case)
     log = torch.zeros((), dtype=torch.float64, requires_grad=True)
     moved = {name: value * torch.exp(direction[name] * log) for name, value in named.items()}
-    x = simulate(case.model.bind(**moved), drive, x0=0.4).x
+    x = simulate(case.model.bind(**moved), drive, x0=0.4, tolerance=tolerance).x
     (slope,) = torch.autograd.grad(x[-1], log)
-    step = 1e-4
+    step = 3e-6  # at 1e-4 the third derivative of TEAM and Simmons is 1e-2 of the difference
     ends = [
         simulate(
             case.model.bind(**{name: value * np.exp(direction[name] * h) for name, value in named.items()}),
             drive,
             x0=0.4,
-            tolerance=1e-12,
+            tolerance=1e-13,
         ).x[-1]
         for h in (-step, step)
     ]
     numeric = (ends[1] - ends[0]) / (2 * step)
-    assert float(slope) == pytest.approx(numeric, rel=SENSITIVITY, abs=2e-4)
+    assert abs(numeric) > 1e-3, "a derivative of something that moves"
+    return float(slope), float(numeric)
+
+
+def busy_half(case: Case) -> Drive:
+    """Of the halves of `gentle` the one that moves the state more, without its ends and three times as fine."""
+    full = gentle(case)
+    parts = [Drive(full.t[a : a + 11] - full.t[a], full.v[a : a + 11]) for a in (1, 13)]
+    part = max(parts, key=lambda drive: np.ptp(run(case, drive, x0=0.4).x))
+    fine = np.interp(np.arange(31) / 3, np.arange(11), part.t)  # a batch's steps follow the samples
+    return Drive(fine, np.interp(fine, part.t, part.v))
 
 
 def gentle(case: Case) -> Drive:
@@ -273,21 +308,27 @@ def test_lobe_area_falls_with_the_frequency_beyond_its_peak(case: Case) -> None:
         halves = slice(0, 201), slice(200, 401)  # samples mirror each other: no lobe where the state stands still
         return max(abs(float(np.trapezoid(trace.i[half], trace.v[half]))) for half in halves)
 
-    quick = case.frequency * 10.0 ** np.arange(0.0, 16.0)
+    quick = case.frequency * 10.0 ** np.arange(0.0, 24.0)
     moved = [np.ptp(run(case, sine(case.amplitude, f, points=400), x0=0.5).x) for f in quick]
-    first = next(f for f, travel in zip(quick, moved, strict=True) if travel < 1e-3)
+    first = next(f for f, travel in zip(quick, moved, strict=True) if travel < 1e-4)
     one, two = area(first), area(10.0 * first)
-    assert one / two == pytest.approx(10.0, rel=0.05)
+    assert one / two == pytest.approx(10.0, rel=0.01)
+
+
+CORNERS = {"data_driven", "pku"}
+"""Models whose rate has a corner in the state: where a bound is reached, where one of two speeds takes over."""
 
 
 @pytest.mark.parametrize("case", STEPPING, ids=names(STEPPING))
 def test_steps_converge_with_their_tolerance(case: Case) -> None:
-    """A method of third order whose steps aim for a given error; over a trace two thirds of its decades are left."""
+    """A method of third order whose steps aim for a given error makes one of tolerance^(2/3), or less, in a trace."""
     drive = gentle(case)
-    exact = simulate(case.model, drive, x0=0.4, tolerance=1e-12).x
-    errors = [np.abs(simulate(case.model, drive, x0=0.4, tolerance=t).x - exact).max() for t in (1e-5, 1e-7, 1e-9)]
-    assert errors[2] < 1e-7
-    assert errors[2] < max(errors[0] / 50, 1e-10)  # 1e4^(2/3) is 460
+    exact = simulate(case.model, drive, x0=0.4, tolerance=1e-13).x
+    tolerances = 10.0 ** -np.arange(4, 10)
+    errors = [np.abs(simulate(case.model, drive, x0=0.4, tolerance=t).x - exact).max() for t in tolerances]
+    order = np.polyfit(np.log(tolerances), np.log(errors), 1)[0]
+    assert order > (0.55 if case.model.name in CORNERS else 0.7)  # 2/3 and more
+    assert errors[-1] < 1e-7
 
 
 def test_models_are_values() -> None:
