@@ -24,8 +24,12 @@ from .linear import effective_conductance
 from .lut_cells import LutCells
 from .windows import Source
 
-RANK = 1e-3
+RANK = 0.1
 """Error of the table's factors, relative to a state's largest current, in units of `Config.rtol`."""
+SMOOTH = 0.1
+"""Error of polynomials that stand for the table, relative to a state's current, in the same units."""
+LEAST = 1e-12
+"""Of both errors: rounding is not undercut."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Chip(nn.Module):
         self.layout = Layout(config, *weight.shape)
         self.devices_on_chip = Population(self.layout.shape, lut, config, stream, weight)
         self.stream, self.reads = stream, 0
-        self._bases: dict[tuple[torch.device, bool], LutCells] = {}
+        self._bases: dict[tuple[torch.device, float | None], LutCells] = {}
+        self._kept: tuple[Tensor, int, LutCells] | None = None  # cells of what was written
         self._packed: tuple[Any, tuple[Tensor, ...]] | None = None  # weights as the compiled product wants them
         self.has_input_range = config.dac.range is not None
         self.has_adc_range = config.adc.range is not None
@@ -110,6 +115,7 @@ class Chip(nn.Module):
         self.register_buffer("g", like(0))
         self.register_buffer("matrix", None)
         self.register_buffer("adc_range", like(()))
+        self._smooth = self._polynomials()
         self.program(weight)
         compiled.kernel()  # found now rather than while torch.compile traces
 
@@ -178,35 +184,53 @@ class Chip(nn.Module):
 
     # cells
 
-    def _lut_cells(self, g: Tensor, *, narrow: bool = False) -> LutCells:
+    def _lut_cells(self, g: Tensor, reach: float | None = None) -> LutCells:
         """Cells of the table that conduct `g` at the read voltage; those beyond the table as scaled ones.
 
         Args:
             g: Conductances.
-            narrow: Whether they see no more than the read voltage, as on ideal lines.
+            reach: Largest voltage that they see [V]; the table is then as exact as `rtol` asks. None: the whole table.
         """
         if self.lut is None:  # `conductance_range` saw to it
             raise ParameterError("non-linear cells need a lookup table")
         conductance, state = self.lut.mapping(self.config.v_read)
         known = g.clamp(float(conductance[0]), float(conductance[-1]))
         x = interpolate(known, conductance, state).clamp(0.0, 1.0)
-        return self._basis(g.device, narrow=narrow).at(x, None if self.devices_on_chip.exact else g / known)
+        return self._basis(g.device, reach).at(x, None if self.devices_on_chip.exact else g / known)
 
-    def _basis(self, device: torch.device, *, narrow: bool = False) -> LutCells:
-        """The table, factorised once; for ideal lines only as far as it is needed there."""
-        if (device, narrow) not in self._bases:
+    def _basis(self, device: torch.device, reach: float | None = None) -> LutCells:
+        """The table, factorised once; only as far as it is needed."""
+        if (device, reach) not in self._bases:
             if self.lut is None:
                 raise ParameterError("non-linear cells need a lookup table")
             lowest = float(self.lut.state[0])
             x = torch.full((1, 1), lowest, dtype=torch.float64, device=device)
-            table = _Part.of(self.lut, self.config.v_read) if narrow else self.lut
-            tolerance = max(RANK * self.config.rtol, 1e-12) if narrow else 1e-9
-            self._bases[device, narrow] = LutCells(table, x, tolerance=tolerance)
-        return self._bases[device, narrow]
+            table = self.lut if reach is None else _Part.of(self.lut, reach)
+            tolerance = 1e-9 if reach is None else max(RANK * self.config.rtol, LEAST)
+            self._bases[device, reach] = LutCells(table, x, tolerance=tolerance)
+        return self._bases[device, reach]
+
+    def _between_lines(self, g: Tensor) -> LutCells:
+        """Cells for arrays that are solved: no node leaves the range of the drivers, +-`v_read`.
+
+        Those of what was written are kept, amplitudes too where they fit the budget, until something is written.
+        """
+        reach = 2 * self.config.v_read
+        if g.requires_grad or torch.compiler.is_compiling():
+            return self._lut_cells(g, reach)
+        kept, now = self._kept, compiled.version(g)
+        if kept is not None and kept[0] is g and kept[1] == now:
+            return kept[2]
+        cells = self._lut_cells(g, reach)
+        if g is self.g and 8 * cells.rank * g.numel() <= self.config.budget:
+            amplitudes = cells.amplitudes()
+            cells.__dict__["amplitudes"] = lambda: amplitudes  # an attribute, for solvers go by the exact type
+            self._kept = g, now, cells
+        return cells
 
     def _per_feature(self, g: Tensor) -> Tensor:
         """Current of every non-linear cell for each feature of its input [A], [F, *g.shape]."""
-        cells = self._lut_cells(g, narrow=True)
+        cells = self._lut_cells(g, self.config.v_read)
         if self.config.dac.encoding != "pulse-width":
             return cells.amplitudes()
         v = self.config.v_read
@@ -221,11 +245,20 @@ class Chip(nn.Module):
             return [u]
         if self.config.dac.encoding == "pulse-width":
             return [u.clamp(min=0), u.clamp(max=0)]
-        table = self._basis(u.device, narrow=True)
+        table, smooth = self._basis(u.device, v), self._smooth
         plain = u.device.type == "cpu" and u.dtype == torch.float32 and not u.requires_grad
         if plain and compiled.kernel() is not None:
-            return compiled.features(table, u * v)
-        return list(table.features(u * v))
+            return compiled.features(table, u * v) if smooth is None else compiled.polynomials(u, smooth)
+        if smooth is None:
+            return list(table.features(u * v))
+        return [_horner(u, row) for row in smooth.to(u)]
+
+    def _polynomials(self) -> Tensor | None:
+        """The table as polynomials of inputs in -1..1, [rank, terms]; None: it is not smooth enough."""
+        v = self.config.v_read
+        if not self.config.nonlinear or self._solved or self.config.dac.encoding == "pulse-width":
+            return None
+        return self._basis(torch.device("cpu"), v).polynomial(-v, v, max(SMOOTH * self.config.rtol, LEAST))
 
     def cells(self, sign: int = 1, row: int = 0, column: int = 0, *, slice: int = 0, matrix: int = 0) -> Any:
         """The cells of one tile, for `crossbar.solve`: `sign` -1 for the minus array of "two arrays".
@@ -297,10 +330,18 @@ class Chip(nn.Module):
             setattr(self, name, state[name])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_bases": {}, "_packed": None, "probe": None}
+        return self.__dict__ | {"_bases": {}, "_kept": None, "_packed": None, "probe": None}
 
     def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
         # ranges take the shape that the calibration gave them
         if (saved := state.get(prefix + "adc_range")) is not None and saved.shape != self.adc_range.shape:
             self.adc_range = self.adc_range.new_zeros(saved.shape)
         super()._load_from_state_dict(state, prefix, *args)
+
+
+def _horner(u: Tensor, coefficients: Tensor) -> Tensor:
+    """A polynomial without a constant term."""
+    out: Tensor = coefficients[-1] * u
+    for c in coefficients[1:-1].flip(0):
+        out = (out + c) * u
+    return out

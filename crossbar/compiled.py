@@ -182,6 +182,34 @@ def _(x: Tensor, nodes: Tensor, pieces: Tensor) -> Tensor:
     return x.new_empty(pieces.shape[1], len(x))
 
 
+def polynomials(u: Tensor, coefficients: Tensor) -> list[Tensor]:
+    """Polynomials without a constant term by the compiled kernel, in float32, without gradients.
+
+    Args:
+        u: Numbers within -1..1.
+        coefficients: [rank, terms], the first of each row 0.
+    """
+    return list(_powers(u.contiguous().flatten(), coefficients.float()).view(-1, *u.shape))
+
+
+@torch.library.custom_op("devicelab::powers", mutates_args=())
+def _powers(x: Tensor, coefficients: Tensor) -> Tensor:
+    """Polynomials, see `tile_kernel.powers`, over torch's threads."""
+    compiled = kernel()
+    if compiled is None:  # `suits` saw to it
+        raise RuntimeError("no compiled kernel")
+    out = x.new_empty(len(coefficients), len(x))
+    fixed = x.numpy(), coefficients.numpy(), out.numpy()
+    if len(x):
+        _in_threads(lambda first, stop: compiled.powers(*fixed, first, stop), len(x))
+    return out
+
+
+@_powers.register_fake
+def _(x: Tensor, coefficients: Tensor) -> Tensor:
+    return x.new_empty(len(coefficients), len(x))
+
+
 @torch.library.custom_op("devicelab::tiled_product", mutates_args=())
 def _tiled_product(
     x: Tensor,

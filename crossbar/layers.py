@@ -240,7 +240,8 @@ class ArrayConvTranspose(ArrayLayer):
         taps = self.matrix.windowed(x, self.window, self.written()["matrix"])
         n_out = taps.shape[1] // len(self.spread)
         kernel = self.spread.repeat(n_out, *(1,) * (dims + 1)).to(taps.dtype)
-        out = _OVERLAPS[dims](taps, kernel, self.bias, output_padding=extra, groups=n_out, **self.geometry)
+        with torch.autocast(taps.device.type, enabled=False):  # what the arrays gave is not rounded to be added
+            out = _OVERLAPS[dims](taps, kernel, self.bias, output_padding=extra, groups=n_out, **self.geometry)
         return out.squeeze(0) if single else out
 
 

@@ -216,7 +216,7 @@ class TiledMatrix(Chip):
             features = torch.cat(self._features(u), dim=-1)  # [M, R, b, F rows]
             found: Tensor = (features @ written.matrix.flatten(-2)).unflatten(-1, written.matrix.shape[-2:])
             return found
-        cells, c = self._lut_cells(written.g), self.config
+        cells, c = self._between_lines(written.g), self.config
         shape = (*self.layout.shape[:3], self.layout.row_tiles, self.layout.column_tiles, *u.shape[-2:])
 
         def solved(v: Tensor) -> Tensor:

@@ -35,18 +35,24 @@ def _gru(gi: Tensor, gh: Tensor, state: State) -> State:
 
 
 class _Recurrent(ArrayLayer):
-    """What cells and layers share: the gates, and the products with their biases."""
+    """What cells and layers share: the gates, and the products with their biases.
+
+    Settings are copied from the digital layer, for torch.compile does not look into recurrent ones.
+    """
+
+    def __init__(self, layer: Any, build: Builder) -> None:
+        self._kind = type(layer).__name__.removesuffix("Cell")
+        self._nonlinearity = str(getattr(layer, "nonlinearity", "tanh"))
+        super().__init__(layer, build)
 
     def step(self) -> Step:
         """The gates: new states from the two products and the old states, hidden first."""
-        layer: Any = self.digital
-        mode = type(layer).__name__.removesuffix("Cell")
-        return {"LSTM": _lstm, "GRU": _gru}.get(mode) or _plain(layer.nonlinearity)
+        return {"LSTM": _lstm, "GRU": _gru}.get(self._kind) or _plain(self._nonlinearity)
 
     @property
     def carries_cell(self) -> bool:
         """Whether the state has two parts."""
-        return isinstance(self.digital, nn.LSTM | nn.LSTMCell)
+        return self._kind == "LSTM"
 
     def times(self, name: str, x: Tensor, written: dict[str, Written | None], bias: Tensor | None) -> Tensor:
         """A product with its bias."""
@@ -91,6 +97,9 @@ class ArrayRNN(_Recurrent):
             f"l{k}{reverse}" for k in range(layer.num_layers) for reverse in ("", "_reverse")[: 1 + layer.bidirectional]
         ]
         self._parts = ("ih", "hh", "hr") if layer.proj_size else ("ih", "hh")
+        self.batch_first, self.dropout = layer.batch_first, layer.dropout
+        self.directions, self.num_layers = 1 + layer.bidirectional, layer.num_layers
+        self._sizes = layer.proj_size or layer.hidden_size, layer.hidden_size
         super().__init__(layer, build)
 
     def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
@@ -100,7 +109,6 @@ class ArrayRNN(_Recurrent):
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         """As the layer: a padded or packed sequence, and a state or none."""
-        layer: Any = self.digital
         lengths, order, packed = None, None, isinstance(x, PackedSequence)
         single = not packed and x.dim() == 2
         if packed:
@@ -108,7 +116,7 @@ class ArrayRNN(_Recurrent):
             x, lengths = pad_packed_sequence(PackedSequence(x.data, x.batch_sizes))
         elif single:
             x = x.unsqueeze(1)
-        elif layer.batch_first:
+        elif self.batch_first:
             x = x.transpose(0, 1)
         begin = self._begin(x, state, single, None if order is None else order[0])
         out: Any
@@ -121,14 +129,13 @@ class ArrayRNN(_Recurrent):
                 last = tuple(part[:, order[1]] for part in last)
         elif single:
             out, last = out.squeeze(1), tuple(part.squeeze(1) for part in last)
-        elif layer.batch_first:
+        elif self.batch_first:
             out = out.transpose(0, 1)
         return out, last if self.carries_cell else last[0]
 
     def _begin(self, x: Tensor, state: Any, single: bool, order: Tensor | None) -> list[State]:
         """States of every layer and direction before the first step."""
-        layer: Any = self.digital
-        sizes = (layer.proj_size or layer.hidden_size, layer.hidden_size)[: 1 + self.carries_cell]
+        sizes = self._sizes[: 1 + self.carries_cell]
         if state is None:
             parts = [x.new_zeros(len(self._suffixes), x.shape[1], size, dtype=self._type) for size in sizes]
         else:
@@ -143,9 +150,8 @@ class ArrayRNN(_Recurrent):
         return kind
 
     def _layers(self, x: Tensor, begin: list[State], lengths: Tensor | None) -> tuple[Tensor, list[State]]:
-        layer: Any = self.digital
-        directions, written, ends = 1 + layer.bidirectional, self.written(), []
-        for k in range(layer.num_layers):
+        directions, written, ends = self.directions, self.written(), []
+        for k in range(self.num_layers):
             outs = []
             for d in range(directions):
                 index = k * directions + d
@@ -153,8 +159,8 @@ class ArrayRNN(_Recurrent):
                 outs.append(out)
                 ends.append(end)
             x = torch.cat(outs, dim=-1)
-            if layer.dropout and k < layer.num_layers - 1:
-                x = nn.functional.dropout(x, layer.dropout, self.training)
+            if self.dropout and k < self.num_layers - 1:
+                x = nn.functional.dropout(x, self.dropout, self.training)
         return x, ends
 
     def _run(

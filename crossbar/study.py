@@ -60,7 +60,13 @@ def train(net: nn.Module, data: Data, *, epochs: int, seed: int = 0, rate: float
         seed: Of the order of the inputs.
         rate: Learning rate, falling to zero along a half cosine.
         batch: Inputs a step.
+
+    Raises:
+        ParameterError: If it has nothing to train.
+        ShapeError: If it does not take these inputs, or gives no score for every class.
     """
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ParameterError("this network has no parameters to train", got=type(net).__name__, hint="epochs = 0")
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, epochs))
@@ -68,7 +74,12 @@ def train(net: nn.Module, data: Data, *, epochs: int, seed: int = 0, rate: float
     for _ in range(epochs):
         for part in torch.randperm(len(data.train_x), generator=generator).split(batch):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(net(data.train_x[part]), data.train_y[part]).backward()
+            scores = _answered(net, data.train_x[part])
+            largest = int(data.train_y.max())
+            if not isinstance(scores, Tensor) or scores.dim() != 2 or scores.shape[1] <= largest:
+                shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+                raise ShapeError("the network does not score the classes", got=shape, allowed=f"[b, {largest + 1}]")
+            nn.functional.cross_entropy(scores, data.train_y[part]).backward()
             optimiser.step()
         schedule.step()
     return net.eval()
@@ -81,11 +92,16 @@ def outputs(net: nn.Module, x: Tensor, batch: int = BATCH) -> Tensor:
     Raises:
         ShapeError: If the network does not take these inputs.
     """
+    return torch.cat([_answered(net, part) for part in x.split(batch)])
+
+
+def _answered(net: nn.Module, x: Tensor) -> Any:
+    """What a network makes of inputs, or an error that says that they do not fit."""
     try:
-        return torch.cat([net(part) for part in x.split(batch)])
+        return net(x)
     except DevicelabError:
         raise
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ShapeError(
             "the network fails on these inputs", got=f"inputs {tuple(x.shape[1:])}: {message}",

@@ -332,6 +332,31 @@ def tabulated(x: Any, nodes: Any, bins: Any, pieces: Any, out: Any, first: int, 
             out[rank, q] = c[0] + t * (c[1] + t * (c[2] + t * c[3]))
 
 
+@njit(nogil=True, cache=True, error_model="numpy", boundscheck=False, fastmath={"contract"})
+def powers(x: Any, coefficients: Any, out: Any, first: int, stop: int) -> None:
+    """Polynomials without a constant term of the numbers `first` to `stop`.
+
+    Args:
+        x: Numbers, [n].
+        coefficients: [rank, terms], the first of each row 0.
+        out: [rank, n].
+        first: First number.
+        stop: Behind the last.
+    """
+    terms = coefficients.shape[1]
+    for rank in range(coefficients.shape[0]):
+        for start in range(first, stop, 1024):
+            end = min(start + 1024, stop)
+            given, row = x[start:end], out[rank, start:end]
+            top = coefficients[rank, terms - 1]
+            for q in range(end - start):
+                row[q] = top * given[q]
+            for k in range(terms - 2, 0, -1):
+                c = coefficients[rank, k]
+                for q in range(end - start):
+                    row[q] = (row[q] + c) * given[q]
+
+
 def _sources() -> str:
     files = (Path(__file__).with_name(name) for name in ("tile_kernel.py", "simd.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
