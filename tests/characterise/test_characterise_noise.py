@@ -135,3 +135,10 @@ def test_importing_characterise_loads_no_compiler_before_a_telegraph_signal_is_a
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_floors_of_physics_at_one_kilohm_and_one_microampere() -> None:
+    """Johnson 1928: 4 k T / R = 1.6568e-23 A2/Hz at 300 K; Schottky 1918: 2 q I = 3.2044e-25 A2/Hz."""
+    found = physical_floors(-1e-6, 1e3, 300.0)
+    assert found["thermal"].value == pytest.approx(1.6568e-23, rel=1e-4)
+    assert found["shot"].value == pytest.approx(3.2044e-25, rel=1e-4)

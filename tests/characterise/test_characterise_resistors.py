@@ -31,6 +31,7 @@ def test_series_resistance_is_told_from_the_curvature_of_a_sinh_device() -> None
         assert found.low is not None
         assert found.high is not None
         inside += found.low < 1500.0 < found.high
+        assert found.value == pytest.approx(1500.0, rel=0.1)
     assert inside >= 51  # binomial about 57, 3.6 standard deviations
 
 

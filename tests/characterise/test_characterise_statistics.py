@@ -218,3 +218,11 @@ def test_implied_barrier_is_the_one_of_the_tunnelling_slope(law: str) -> None:
     fits = mechanisms(v, (v**2 if law == "fowler_nordheim" else 1.0) * np.exp(-b / v), thickness=2e-9)
     (own,) = (fit for fit in fits if fit.name == law)
     assert own.constants["barrier [eV]"] == pytest.approx(1.2, rel=1e-4)
+
+
+def test_the_scatter_of_the_cycles_is_taken_off_the_scatter_of_the_devices() -> None:
+    """Two cycles a device: device means scatter by d2d^2 + c2c^2 / 2 (Searle, Casella and McCulloch 1992)."""
+    rng = np.random.default_rng(6)
+    found = variance_components({k: rng.normal(rng.normal(1.0, 0.1), 0.2, 2) for k in range(3000)})
+    assert found.d2d.value == pytest.approx(0.1, rel=0.12)  # 0.17 where it is not taken off
+    assert found.c2c.value == pytest.approx(0.2, rel=0.04)
