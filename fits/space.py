@@ -23,6 +23,13 @@ LEAST_UNIT = 1e-30
 """Speed or current of a unit parameter below which a reference says nothing: it divides, and must not be zero."""
 
 
+RUNAWAY = 2.0
+"""Decades above the box from which a reference speed is that of a device that runs away."""
+
+SEEN = 4.0
+"""Decades below the top of the box at which speeds are that a sweep shows well."""
+
+
 @dataclass(frozen=True)
 class Coordinate:
     """One axis of the search.
@@ -192,8 +199,9 @@ class Space:
         values = self._quantities(theta)
         x0 = self._x0 if self._x0 is not None else [values.pop(f"x0_{k}") for k in range(self.n_traces)]
         values.pop(SERIES, None)
-        model = self.model.bind(**values)
-        for axis in self._referred:
+        referred = [axis.name for axis in self._referred]
+        model = self.model.bind(**{name: value for name, value in values.items() if name not in referred})
+        for axis in self._referred:  # those that follow have the template's values, as in `encode`
             model = model.bind(
                 **{axis.name: np.clip(values[axis.name] / unit_response(model, axis), *self._limits[axis.name])}
             )
@@ -218,9 +226,13 @@ class Space:
     def encode(self, model: Model, x0: Sequence[float], series_resistance: float = 0.0) -> Array:
         """Coordinates [p] of a model, initial states and series resistance, within the hard limits."""
         out = []
+        partial = model.bind(**{axis.name: getattr(self.model, axis.name) for axis in self._referred})
+        units = {}
+        for axis in self._referred:
+            units[axis.name] = float(unit_response(partial, axis))
+            partial = partial.bind(**{axis.name: getattr(model, axis.name)})
         for axis, value in zip(self.axes, self._values(model, x0, series_resistance), strict=True):
-            if axis.reference is not None:
-                value = value * float(unit_response(model, axis))
+            value = value * units.get(axis.name, 1.0)
             if axis.base is not None:
                 value = value / getattr(model, axis.base)
             out.append(np.log10(np.maximum(axis.sign * value, 1e-300)) if axis.log else value)
@@ -381,16 +393,21 @@ def _rate_axis(model: Model, entry: Parameter, extent: Extent, v_plus: float, v_
         scale = -np.log10(extent.charge)
         return Coordinate(entry.name, entry.unit, True, scale - 1.0, scale + 2.0, scale - 4.0, scale + 6.0, entry.role)
     scale = -np.log10(extent.time)
-    reference, state = _rate_reference(model, entry, v_plus, v_minus)
     top = 5.0 if isinstance(model, SeparableModel) else 7.0  # a device that heats itself runs away
+    reference, state = _rate_reference(model, entry, v_plus, v_minus, scale + top)
     return Coordinate(
         entry.name, entry.unit, True, scale - 0.5, scale + top, scale - 4.0, scale + 12.0, entry.role,
         reference=reference, state=state,
     )  # fmt: skip
 
 
-def _rate_reference(model: Model, entry: Parameter, v_plus: float, v_minus: float) -> tuple[float, float]:
-    """The end of the sweep, and a state, at which the rate alone moves the device."""
+def _rate_reference(model: Model, entry: Parameter, v_plus: float, v_minus: float, top: float) -> tuple[float, float]:
+    """The end of the sweep, and a state, at which the rate alone moves the device.
+
+    A device that heats itself may be so hot there in its low resistance that no box holds its speed, which no sweep
+    ever shows: one of PKU would do 1e23 a second. Where the template's speed is beyond the top of the box (its decade),
+    the point is taken whose speed is nearest to the decades that a sweep shows.
+    """
     alone = {**_no_rates(model), entry.name: 1.0}
     if isinstance(model, SeparableModel):  # the thresholds will be fitted, the template's may be out of reach
         thresholds = {
@@ -408,5 +425,10 @@ def _rate_reference(model: Model, entry: Parameter, v_plus: float, v_minus: floa
             speed = abs(float(device._rate(v, x, model.ops())))
             speeds.append(speed if np.isfinite(speed) else 0.0)
     best = max(speeds)
-    usable = [point for point, speed in zip(points, speeds, strict=True) if speed > 1e-6 * best]
-    return usable[0] if usable else points[0]
+    usable = [k for k, speed in enumerate(speeds) if speed > 1e-6 * best]
+    if not usable:
+        return points[0]
+    here = [np.log10(max(speed, 1e-300)) + np.log10(abs(float(getattr(model, entry.name)))) for speed in speeds]
+    if here[usable[0]] > top + RUNAWAY:
+        return points[int(np.argmin(np.abs(np.array(here) - (top - SEEN))))]
+    return points[usable[0]]

@@ -12,6 +12,7 @@ from devicelab import VTEAM, Joglekar, LinearIonDrift, Trace, parameter_set, sim
 from devicelab.errors import FileFormatError, ParameterError, TraceError
 from fits import fit
 from fits.noise import Noise, compliance_mask, estimate_noise
+from fits.space import Extent, Space, fit_names
 
 REL = 0.02  # noise: 2 % of the reading
 FLOOR = 1e-3  # and 0.1 % of the largest current of the first trace
@@ -180,3 +181,29 @@ def test_residuals_are_standard_deviations() -> None:
     i = np.array([1e-8, 1e-5, 1e-3])
     sigma = np.hypot(noise.rel * i, noise.floor)
     np.testing.assert_allclose(noise.transform(i + 0.01 * sigma) - noise.transform(i), 0.01, rtol=0.01)
+
+
+def test_the_speed_of_a_device_that_heats_itself_is_referred_to_where_it_does_not_run_away() -> None:
+    """In its low resistance PKU would move at 1e23 /s under 1.5 V; there the box of a 1 kHz sweep would not hold it."""
+    truth, drive = parameter_set("pku_default"), sine(1.5, 1e3, points=100)
+    trace = simulate(truth, drive, x0=0.2)
+    names = ["v_t", "j0", "f"]
+    space = Space(truth, Extent.of([trace], [np.ones(len(trace), dtype=bool)]), names, 1)
+    theta = space.encode(truth, [0.2])
+    k = space.index("f")
+    assert space.low[k] < theta[k] < space.high[k]
+    for name in names:
+        assert getattr(space.decode(theta)[0], name) == pytest.approx(getattr(truth, name), rel=1e-9)
+
+
+def test_parameters_that_scale_the_current_together_are_encoded_as_they_are_decoded() -> None:
+    """The current of JART VCM at the reference depends on several of them at once."""
+    drive = sine(1.3, 1.0, points=40)
+    template = parameter_set("jart_vcm_v1b")
+    truth = template.replace(mobility=6e-6, n_min=1.2e24, nu=1e13)
+    trace = Trace(drive.t, drive.v, truth.current(drive.v, 0.1))
+    extent = Extent.of([trace], [np.ones(len(trace), dtype=bool)])
+    space = Space(template, extent, fit_names(template), 1)
+    back = space.decode(space.encode(truth, [0.1]))[0]
+    for name in fit_names(template):
+        assert getattr(back, name) == pytest.approx(getattr(truth, name), rel=1e-6), name
