@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from devicelab import parameter_set
@@ -14,8 +16,8 @@ PRINTED = {
     },
     "pku_default": {
         "a": 0.25 * NM, "f": 1e13, "ea": 0.7, "eh": 1.12, "ei": 0.82, "r": 1.5, "alpha": 0.75 * NM,
-        "alpha_h": 0.75 * NM, "x_t": 0.4 * NM, "v_t": 0.4, "l0": 3 * NM, "w": 0.5 * NM, "w_cf": 5 * NM, "j0": 1e13, "rho": 19.635e-6,
-        "r_th": 5e5, "t_ini": 300,
+        "alpha_h": 0.75 * NM, "x_t": 0.4 * NM, "v_t": 0.4, "l0": 3 * NM, "w": 0.5 * NM, "w_cf": 5 * NM, "j0": 1e13,
+        "rho": 19.635e-6, "r_th": 5e5, "t_ini": 300,
     },
     "simmons_pickett": {
         "f_off": 3.5e3, "i_off": 115e-6, "a_off": 1.2, "f_on": 40e3, "i_on": 8.9e-6, "a_on": 1.8, "b": 500e-6,
@@ -56,3 +58,18 @@ PRINTED = {
 def test_a_published_set_has_the_numbers_of_its_source(name: str) -> None:
     found = parameter_set(name).values()
     assert {key: found[key] for key in PRINTED[name]} == pytest.approx(PRINTED[name], rel=1e-9, abs=0.0)
+
+
+def test_stanford_moves_with_the_temperature_of_its_own_current() -> None:
+    """RRAM v1.0.0 by hand at -1 V and 0.35 nm, where the tip is hot; Joule heat makes it many times as fast."""
+    kt_per_kelvin = 1.380649e-23 / 1.602176634e-19
+    i = 1e-3 * math.exp(-0.35 / 0.25) * math.sinh(1.0 / 0.25)
+    temperature = 298 + 2.1e3 * i
+    gamma = 16 - 0.8 * 0.35**3
+    kt = kt_per_kelvin * temperature
+    speed = 10 * math.exp(-0.6 / kt) * math.sinh(gamma * 0.25 / 12 * 1.0 / kt)
+    x = (1.7 - 0.35) / 1.5
+    assert temperature > 310
+    assert float(parameter_set("stanford_default").replace(f_min=1e3).rate(-1.0, x)) == pytest.approx(
+        -speed / (1.5 * NM), rel=1e-6
+    )
