@@ -8,7 +8,7 @@ import pytest
 from devicelab import VTEAM, Trace, simulate, triangle
 from devicelab.errors import ParameterError
 from fits import fit
-from fits.bootstrap import bootstrap, run_length
+from fits.bootstrap import _other_noise, bootstrap, run_length
 
 NOISE = (0.02, 1e-6)
 TRUTH = VTEAM(r_on=1e3, r_off=2e4, v_on=-0.5, v_off=0.5, k_on=20.0, k_off=20.0, a_on=2.0, a_off=2.0)
@@ -58,6 +58,21 @@ def test_runs_of_residuals_are_measured() -> None:
     for k in range(1, slow.size):
         slow[k] = 0.8 * slow[k - 1] + rng.normal()
     assert run_length(slow) == pytest.approx(9, abs=2)
+
+
+def test_wild_draws_keep_the_runs_of_residuals() -> None:
+    """Signs change run by run, so resampled residuals are about as alike to their neighbours as the residuals were."""
+    trace = measured(TRUTH, 1)
+    slow = np.sin(2 * np.pi * np.arange(len(trace)) / 40)  # a misfit in runs of 20 samples, ten times the noise
+    result = fit(TRUTH, Trace(trace.t, trace.v, trace.i * (1 + 0.2 * slow)), **QUICK)
+    problem, noise = result.problem, result.problem.noise
+    level = noise.transform(problem.simulate(result.theta)[0])
+    alike = []
+    for seed in range(20):
+        again = _other_noise(problem, result.theta, "wild", np.random.default_rng(seed)).traces[0]
+        residual = noise.transform(again.i) - level
+        alike.append(float(residual[1:] @ residual[:-1] / (residual @ residual)))
+    assert np.mean(alike) > 0.5  # near 0 if every sample had its own sign
 
 
 def test_impossible_bootstraps_are_refused() -> None:

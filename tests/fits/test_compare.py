@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from devicelab import VTEAM, Biolek, Model, Trace, simulate, triangle
 from devicelab.errors import ConvergenceError, ParameterError
 from fits import fit
-from fits.compare import aicc, compare, held_out, sweeps
+from fits.compare import _splits, aicc, compare, held_out, sweeps
 
 NOISE = (0.02, 2e-8)
 TRUTH = VTEAM(
@@ -68,6 +68,26 @@ def test_held_out_error_of_a_fitted_device_is_its_noise() -> None:
 
 def test_sweeps_are_told_apart_by_their_extremes() -> None:
     assert sweeps(traces()) == [[0, 1], [2]]
+
+
+def test_no_trace_is_both_fitted_and_held_out() -> None:
+    every = [*traces(), measured(1.2, 4), measured(1.4, 5)]
+    seen: dict[str, list[int]] = {"cycles": [], "amplitudes": []}
+    for kind, train, test in _splits(every, None, 2):
+        assert not set(train) & set(test)
+        assert sorted([*train, *test]) == list(range(len(every)))
+        seen[kind] += test
+    assert {kind: sorted(held) for kind, held in seen.items()} == {kind: [0, 1, 2, 3, 4] for kind in seen}
+
+
+def test_a_shortlist_leaves_the_others_in_the_table() -> None:
+    found = compare({"far": TRUTH.replace(resistance="linear"), "true": TRUTH}, traces()[:2], shortlist=1, folds=2,
+                    **QUICK)  # fmt: skip
+    assert [row.name for row in found.rows] == ["true", "far"]
+    assert found.rows[0].cycles is not None
+    assert "not on the shortlist" in found.rows[1].problem
+    with pytest.raises(ParameterError, match="shortlist"):
+        compare([TRUTH], traces(), shortlist=0)
 
 
 def test_a_candidate_that_cannot_be_fitted_comes_last_with_its_reason() -> None:
