@@ -174,3 +174,11 @@ def test_the_area_of_a_record_that_begins_amid_a_loop_is_that_of_the_whole_loop(
     turned = Trace(trace.t, *(np.concatenate([y[cut:], y[1 : cut + 1]]) for y in (trace.v, trace.i)))
     for one in (trace, turned):
         assert characterise(one)["area"].value == pytest.approx(expected, rel=0.03)
+
+
+def test_samples_that_the_compliance_holds_are_counted_and_left_out() -> None:
+    """At 0.6 V of 1 kohm the source would give 600 uA: held to 300 uA the read there is of the source, and is none."""
+    trace = abrupt(compliance=3e-4)
+    cycle = characterise(trace, v_read=0.6)
+    assert cycle.held == pytest.approx(np.mean(trace.i > 0.97 * 3e-4), abs=0.02)
+    assert cycle.held > 0.1
