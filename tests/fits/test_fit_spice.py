@@ -1,9 +1,15 @@
 """The round trip through SPICE: ngspice runs the sub-circuit of a device, a fit finds its parameters.
 
 Each case states what its experiment (sines of two amplitudes, 1 % noise) identifies. Parameters that are not varied
-stay at their published values: of a product only one factor can be found (`r_off` and the
-state's scale where a loop ends short of x = 0, `beta` likewise, `b` of a sinh
-that is still a straight line, attempt speed and activation energy at one temperature).
+stay at their published values: of a product only one factor can be found (`r_off` and the state's scale where a loop
+ends short of x = 0, as that of TEAM does, `beta` likewise, `b` of a sinh that is still a straight line, attempt speed
+and activation energy at one temperature).
+
+The published drive of the MemTorch device is lowered: it brings x to 1 - 2e-9 of a Joglekar window, from where the
+device returns by what is left of 1 - x, and the sub-circuit stops at 1 - 1e-6 (docs/ngspice.md). At 0.5 V both give the
+same current to 2e-5.
+
+ngspice's own error needs no slack: against steps ten times as fine, at most 0.09 standard deviations of the noise.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 import netlists
 from devicelab import MODELS, TEAM, Model, Trace, parameter_set, sine
@@ -20,7 +27,7 @@ from fits import fit
 
 pytestmark = pytest.mark.skipif(not netlists.available(), reason="needs ngspice")
 NOISE = 0.01
-SOLVER = 0.03  # ngspice's own error of time: 960 steps a period, and rates that change by decades a volt
+LIKELY = 0.999  # of the joint region of all parameters in which the truth must lie
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ QUICK = [
     Case("vteam_asymmetric_example", ("r_off", "v_on", "v_off", "k_on", "k_off", "a_p", "a_n", "b_p", "b_n"), 0.15),
     Case("nonlinear_drift_team_paper", ("alpha", "gamma", "n", "a", "m"), 0.15),
     Case("mms_knowm", ("r_on", "r_off", "v_on", "v_off", "k"), 0.05),
+    Case("linear_drift_memtorch_paper", ("r_on", "r_off", "k"), amplitudes=(0.5, 0.35)),
     Case("stanford_default", ("i0", "g0", "v0", "vel0"), 0.1),
 ]
 SLOW = [
@@ -93,11 +101,14 @@ def check(case: Case) -> None:
     )
     print(result.report())
     assert result.statistics["redchi"] < 1.5, result.report()
+    x0 = case.make()[3]
+    truth = result.problem.space.encode(model, [x0] * len(traces), case.series)
+    rise = result.problem.chisqr(truth) - result.problem.chisqr(result.theta)
+    assert rise < chi2.ppf(LIKELY, truth.size), "the device that ngspice ran is outside the joint region"
     for e in result.estimates:
-        if e.name in case.vary:  # twice the 95 % interval: four standard deviations
+        if e.name in case.vary and "not symmetric" not in e.note:  # twice the 95 % interval: four standard deviations
             true = float(getattr(model, e.name))
-            slack = SOLVER * abs(true)
-            assert e.value - 2 * (e.value - e.low) - slack <= true <= e.value + 2 * (e.high - e.value) + slack, e
+            assert e.value - 2 * (e.value - e.low) <= true <= e.value + 2 * (e.high - e.value), e
     for name in case.vary:
         assert float(getattr(result.model, name)) == pytest.approx(getattr(model, name), rel=case.rel), name
 
