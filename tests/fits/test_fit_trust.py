@@ -169,3 +169,10 @@ def test_errors_of_the_switching_voltages_are_those_put_in() -> None:
     assert 0.08 < expected < 0.2
     assert wrong.metrics["v_set_error"] == pytest.approx(expected, abs=step)
     assert "V_set" in wrong.report()
+
+
+def test_the_ends_of_the_box_are_one_misfit_from_its_middle(good: FitResult) -> None:
+    space = good.problem.space
+    at_top = replace(good.problem, misfit=3.0).residual(space.high)[-len(space.axes) :]
+    np.testing.assert_allclose(at_top, 3.0)
+    np.testing.assert_allclose(good.problem.residual(space.middle)[-len(space.axes) :], 0.0)
