@@ -272,3 +272,18 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(experiment: Path, tm
     assert resumed.reused == stored
     assert [case.accuracy for case in resumed.cases] == [case.accuracy for case in whole.cases]
     assert [case.error for case in resumed.cases] == [case.error for case in whole.cases]
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (nn.Flatten(), "no parameters to train"),
+        (nn.Linear(5, 10), "fails on these inputs"),
+        (nn.Linear(64, 3), "does not score the classes"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_refused(net: nn.Module, words: str) -> None:
+    x, y = torch.rand(20, 64), torch.arange(20) % 10
+    with pytest.raises((ParameterError, ShapeError), match=words):
+        study.train(net, Data("random", x, y, x, y), epochs=1)
