@@ -69,7 +69,9 @@ def infer(
         "images": experiment.data.images, "batch": experiment.batch, "calibration": experiment.calibration,
     }  # fmt: skip
     draws = experiment.sweep.draws
-    mapped = convert(net, lut, config, calibration=study.calibration_inputs(data, experiment.calibration))
+    inputs = study.calibration_inputs(data, experiment.calibration)
+    study.outputs(net, inputs[:2])  # does the network take them?
+    mapped = convert(net, lut, config, calibration=inputs)
     tables: dict[str, list[dict[str, Any]] | str] = {"on arrays": replaced(mapped)}
     cases = [
         study.case("floating point", net, lut, Config.ideal(), data, **options),

@@ -115,7 +115,8 @@ def from_program(path: str | Path) -> nn.Module:
     if not Path(path).is_file():
         raise FileFormatError("file of the network not found", got=str(path))
     try:
-        graph = torch.export.load(str(path)).module()
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch's, of itself
+            graph = torch.export.load(str(path)).module()
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileFormatError(

@@ -287,3 +287,18 @@ def test_what_cannot_be_trained_is_refused(net: nn.Module, words: str) -> None:
     x, y = torch.rand(20, 64), torch.arange(20) % 10
     with pytest.raises((ParameterError, ShapeError), match=words):
         study.train(net, Data("random", x, y, x, y), epochs=1)
+
+
+def test_a_program_for_other_inputs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batch = torch.export.Dim("b")
+    program = torch.export.export(nn.Linear(5, 10), (torch.rand(4, 5),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    file = tmp_path / "e.toml"
+    file.write_text(
+        '[data]\nname = "digits"\n[network]\nprogram = "net.pt2"\n[device]\nr_on = 1e4\nr_off = 1e5\n'
+        "[config]\nnonlinear = false\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["infer", "--config", str(file)])
+    assert stop.value.code == 1
+    assert "fails on these inputs" in capsys.readouterr().err
