@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,6 @@ class FitResult:
         x0: Initial state of each trace.
         estimates: Every parameter with its interval.
         correlations: Pairs of search coordinates whose correlation exceeds 0.5 in magnitude, strongest first.
-        metrics: See `metrics`.
         statistics: Samples, chi2, reduced chi2, AIC, BIC, evaluations, and `residual_structure`.
         problem: What was solved: traces, masks, noise and coordinates, with the methods to go on from there.
         theta: The best vector of coordinates, [p], in the order of `problem.space.axes`.
@@ -102,7 +102,6 @@ class FitResult:
     x0: list[float]
     estimates: list[Estimate]
     correlations: list[tuple[str, str, float]]
-    metrics: Mapping[str, float]
     statistics: Mapping[str, float]
     problem: Problem = field(repr=False)
     theta: Array = field(repr=False)
@@ -112,6 +111,11 @@ class FitResult:
     warnings: list[str] = field(default_factory=list)
     trusted: bool = True
     alternatives: list[Model] = field(default_factory=list)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, float]:
+        """See `metrics` and `compare.switching_errors`; computed when first asked for, as fits of cycles need few."""
+        return _metrics(self.problem, self.theta)
 
     @property
     def traces(self) -> list[Trace]:
@@ -229,7 +233,6 @@ def conclude(problem: Problem, outcome: Any, seed: int, others: Sequence[Array] 
         x0=x0,
         estimates=_estimates(problem, theta, covariance, start, bent(problem, theta, covariance, jac)),
         correlations=_correlations(problem, covariance),
-        metrics=_metrics(problem, theta),
         statistics=statistics,
         problem=problem,
         theta=theta,
