@@ -89,7 +89,8 @@ def test_names_that_look_alike_as_files_stay_apart(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from test_batch import TRUTH, QUICK, wafer
