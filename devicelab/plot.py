@@ -102,7 +102,7 @@ def fit(measured: Trace, fitted: Trace, masked: Value = None) -> Figure:
         figure.text(
             0.5,
             -0.03,
-            f"{100 * (1 - keep.mean()):.0f} % of the samples, held by compliance, took no part",
+            f"{100 * (1 - keep.mean()):.2g} % of the samples, held by compliance, took no part",
             ha="center",
             color=ACCENT,
             fontsize=9,
