@@ -43,7 +43,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--bootstrap", "draws", type=int, metavar="DRAWS", help="Intervals by resampling."),
         click.option("--advise", metavar="PARAMETER", help="Which further sweep would determine a parameter."),
         click.option("--profiles", is_flag=True, help="Intervals by profile likelihood; bounds where open."),
-        click.option("--cycles", "each_cycle", is_flag=True, help="Fit every trace as one cycle; give their spread."),
+        click.option("--cycles", "each_cycle", is_flag=True, help="Fit every cycle; give their spread."),
         click.option("--each", is_flag=True, help="Fit every trace alone; FILES may be folders; resumable in --out."),
         click.option(
             "--shortlist",
@@ -118,7 +118,10 @@ def unfinished(out: Path | None) -> Iterator[Path | None]:
 def cycles(template: Model, traces: list[Trace], out: Path | None, force: bool, **rest: Any) -> None:
     """Fit every cycle; print spread, memory and how simulated cycles agree with measured ones."""
     import fits
+    from devicelab.characterise.sweeps import split_cycles
     from fits.cycles import agreement_report, plot_agreement
+
+    traces = [cycle for trace in traces for cycle in split_cycles(trace)]
 
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -250,3 +250,10 @@ def refusal(*arguments: object) -> str:
     assert isinstance(result.exception, DevicelabError | SystemExit), repr(result.exception) + result.output
     assert result.exit_code in (1, 2)
     return str(result.exception) + result.output
+
+
+def test_a_file_of_many_cycles_is_fitted_cycle_by_cycle() -> None:
+    file = Path(__file__).parents[2] / "data" / "oxide_cycles.csv"
+    text = run("fit", file, "--window", "biolek:p=1", "--resistance", "exponential", "--cycles", "--workers", 1).output
+    assert "simulated cycles against measured ones" in text
+    assert "too few" not in text
