@@ -22,8 +22,8 @@ COMPILED = 128
 """Size up to which the compiled inverse is faster than matrix products."""
 
 DISSECTED = {torch.float32: 96, torch.float64: 192}
-"""Shorter side from which dissection on a CPU is faster than elimination column by column, or, in float32, as fast and 200
-times as exact. A GPU takes no other way: columns wait for each other."""
+"""Shorter side from which dissection on a CPU is faster than elimination column by column, or, in float32, as fast and
+200 times as exact. A GPU takes no other way: columns wait for each other."""
 
 ENOUGH = 1e-3
 """Line resistance times admittance from which 1 - (1 + r A)^-1 is accurate."""
