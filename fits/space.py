@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ RUNAWAY = 2.0
 
 SEEN = 4.0
 """Decades below the top of the box at which speeds are that a sweep shows well."""
+
+GENTLE = 5.0
+"""Largest curvature looked for in traces that show none steeper, in units of the inverse of the largest voltage."""
+
+ACROSS = 0.3
+"""Share of the source's voltage at which the current of a junction behind a fitted resistance has its scale: at all of
+it the junction would conduct decades more than the resistance lets through."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,12 @@ class Extent:
     charge: float
     i_positive: float
     i_negative: float
+    curvature: float
+
+    @property
+    def gentle(self) -> float:
+        """The curvature [1/V] up to which the current does not look like that of a junction."""
+        return GENTLE / max(self.v_positive, self.v_negative)
 
     @property
     def current(self) -> float:
@@ -135,7 +149,28 @@ class Extent:
             charge=float(np.median([np.trapezoid(np.abs(trace.i), trace.t) for trace in traces])),
             i_positive=max(float(trace.i[mask].max(initial=0.0)) for trace, mask in zip(traces, masks, strict=True)),
             i_negative=max(float(-trace.i[mask].min(initial=0.0)) for trace, mask in zip(traces, masks, strict=True)),
+            curvature=max(_curvature(v, trace.i, mask) for v, trace, mask in zip(voltages, traces, masks, strict=True)),
         )
+
+
+def _curvature(v: Array, i: Array, mask: NDArray[np.bool_]) -> float:
+    """b [1/V] of a current like sinh(b v) on the ways back to 0 V, where few devices switch; 0 for an ohmic one.
+
+    d ln|i| / d|v| is b coth(b v), 1 / |v| for an ohmic current. It is taken in eighths of the way; their upper quartile
+    sees a junction whose series resistance takes the rest of the voltage, and no single jump.
+    """
+    found = [0.0]
+    for sign in (1, -1):
+        u, top = sign * v, float((sign * v).max())
+        back = mask & (u > 0.1 * top) & (sign * i > 0) & (np.gradient(u) < 0) if top > 0 else np.zeros_like(mask)
+        slopes = []
+        for low, high in pairwise(np.linspace(0.1, 1.0, 9) * top):
+            part = back & (u > low) & (u <= high)
+            if part.sum() >= 2 and np.ptp(u[part]) > 0.25 * (high - low):
+                slopes.append(float(np.polyfit(u[part], np.log(sign * i[part]), 1)[0]) - 2.0 / (low + high))
+        if len(slopes) >= 4:
+            found.append(float(np.quantile(slopes, 0.75)))
+    return max(found)
 
 
 class Space:
@@ -320,7 +355,7 @@ def _axis(model: Model, entry: Parameter, extent: Extent, behind_resistor: bool)
         low = r_low - (1.8 if behind_resistor else 0.3)
         return log(low, r_low + 0.5, low - 1.2, r_high + 1.0)
     if entry.role in ("current", "shape"):
-        scale = _current_scale(model, entry, extent, v_plus, v_minus)
+        scale = _current_scale(model, entry, extent, v_plus, v_minus, behind_resistor)
         if scale is not None:
             return scale
     if entry.role == "current":
@@ -345,7 +380,8 @@ def _axis(model: Model, entry: Parameter, extent: Extent, behind_resistor: bool)
     if entry.role == "exponent":
         return linear(0.5, 6.0, 0.2, 15.0)
     if entry.role == "curvature":
-        return linear(0.0, 5.0 / v_max, 0.0, 20.0 / v_max)
+        top = max(extent.gentle, 1.5 * extent.curvature)
+        return linear(0.0, top, 0.0, 4.0 * top)
     if here == 0.0:
         if not np.isfinite(entry.high):
             raise ParameterError(
@@ -366,7 +402,9 @@ def _turns_off(model: Model, name: str) -> bool:
     return model.set_sign > 0 and name.endswith(("_off", "_n"))
 
 
-def _current_scale(model: Model, entry: Parameter, extent: Extent, v_plus: float, v_minus: float) -> Coordinate | None:
+def _current_scale(
+    model: Model, entry: Parameter, extent: Extent, v_plus: float, v_minus: float, behind_resistor: bool
+) -> Coordinate | None:
     """The axis of a parameter that the current is proportional to, at some sign of the voltage and end of the state."""
     ops = model.ops()
     for state in (1.0, 0.0):
@@ -381,6 +419,8 @@ def _current_scale(model: Model, entry: Parameter, extent: Extent, v_plus: float
                 continue
             top = float(np.log10(extent.current if state else abs(reference) / extent.r_high))
             low, high = (top - 1.0, top + 1.0) if state else (top - 1.5, top + 1.0)
+            if behind_resistor and extent.curvature > extent.gentle:
+                reference, low = ACROSS * reference, low - 2.0
             return Coordinate(
                 entry.name, entry.unit, True, low, high, low - 4.0, high + 3.0, "current",
                 reference=reference, state=state,
