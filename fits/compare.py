@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devicelab import Model, Trace
-from devicelab.characterise import characterise
 from devicelab.errors import ConvergenceError, DevicelabError, ParameterError
 from devicelab.windows import window_name
 
 from .fit import fit
 from .keep import kept_outcomes
+from .metrics import metrics, switching_errors
 from .noise import Noise
-from .result import FitResult, metrics
+from .result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def predict(result: FitResult, trace: Trace) -> FitResult:
 
 
 def held_out(result: FitResult, traces: Trace | Sequence[Trace]) -> dict[str, float]:
-    """Metrics of `fits.metrics` on traces that the fit has not seen, and `score`.
+    """Metrics of `fits.metrics.metrics` on traces that the fit has not seen, and `score`.
 
     Returns:
         The metrics over all traces together, those of `switching_errors`, and score: root mean square residual in
@@ -86,21 +86,6 @@ def _pooled(parts: Sequence[FitResult]) -> dict[str, float]:
         [trace for part in parts for trace in part.traces], [trace for part in parts for trace in part.simulate()]
     )
     return {**metrics(traces, fitted, masks, noise), **switching, "score": float(np.sqrt(chisqr / samples))}
-
-
-def switching_errors(measured: Sequence[Trace], fitted: Sequence[Trace]) -> dict[str, float]:
-    """Mean |difference| of V_set and V_reset [V], by the threshold method of `devicelab.characterise`.
-
-    The threshold is half of the largest current of each branch, of each trace its own; nan where no pair of traces
-    shows the switching.
-    """
-    out = {}
-    for name in ("v_set", "v_reset"):
-        pairs = [(characterise(a), characterise(b)) for a, b in zip(measured, fitted, strict=True)]
-        errors = np.array([abs(a.value(f"{name}.threshold") - b.value(f"{name}.threshold")) for a, b in pairs])
-        good = errors[np.isfinite(errors)]
-        out[f"{name}_error"] = float(good.mean()) if good.size else float("nan")
-    return out
 
 
 def aicc(result: FitResult) -> float:

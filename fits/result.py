@@ -16,6 +16,7 @@ from devicelab import Model, Trace, __version__
 from devicelab.files import write_text
 from devicelab.lut import describe
 
+from .metrics import metrics, switching_errors
 from .noise import Noise
 from .problem import Problem
 from .space import Coordinate
@@ -114,7 +115,7 @@ class FitResult:
 
     @cached_property
     def metrics(self) -> Mapping[str, float]:
-        """See `metrics` and `compare.switching_errors`; computed when first asked for, as fits of cycles need few."""
+        """See `metrics` and `switching_errors`; computed when first asked for, as fits of cycles need few."""
         return _metrics(self.problem, self.theta)
 
     @property
@@ -246,13 +247,11 @@ def conclude(problem: Problem, outcome: Any, seed: int, others: Sequence[Array] 
 
 
 def _metrics(problem: Problem, theta: Array) -> dict[str, float]:
-    """`metrics`, and for driven devices `compare.switching_errors`, samples left out taken as measured."""
+    """`metrics`, and for driven devices `switching_errors`, samples left out taken as measured."""
     fitted = problem.simulate(theta)
     out = metrics(_fitted_columns(problem), fitted, problem.masks, problem.noise)
     if problem.bench.drive == "nothing":
         return out
-    from .compare import switching_errors
-
     again = []
     for trace, y, mask in zip(problem.traces, fitted, problem.masks, strict=True):
         v, i = (
@@ -496,37 +495,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def metrics(
-    traces: Sequence[Trace], fitted: Sequence[Array], masks: Sequence[NDArray[np.bool_]], noise: Noise
-) -> dict[str, float]:
-    """How far fitted currents are from measured ones.
-
-    Returns:
-        nrmse: root mean square of the difference over that of the current; log_rmse: that of log10 of the ratio
-        [decades], where both are above three times the noise floor; area_error: relative error of the loop area summed
-        over traces; masked: share of the samples left out. Only samples in the masks count, except for `masked`.
-    """
-    measured = np.concatenate([trace.i[mask] for trace, mask in zip(traces, masks, strict=True)])
-    model = np.concatenate([i[mask] for i, mask in zip(fitted, masks, strict=True)])
-    loud = (np.abs(measured) > 3 * noise.floor) & (measured * model > 0)
-    ratio = np.log10(model[loud] / measured[loud]) if loud.any() else np.array([np.nan])
-    areas = [
-        (loop_area(trace.v[mask], trace.i[mask]), loop_area(trace.v[mask], i[mask]))
-        for trace, i, mask in zip(traces, fitted, masks, strict=True)
-    ]
-    true, mine = (sum(pair) for pair in zip(*areas, strict=True))
-    return {
-        "nrmse": float(np.sqrt(np.mean(np.square(model - measured)) / np.mean(np.square(measured)))),
-        "log_rmse": float(np.sqrt(np.mean(np.square(ratio)))),
-        "area_error": mine / true - 1.0 if true else float("nan"),
-        "masked": 1.0 - measured.size / sum(len(trace) for trace in traces),
-    }
-
-
-def loop_area(v: Array, i: Array) -> float:
-    """Sum of the areas of the two lobes of a loop [W]: the integral of i dv over each sign of the voltage."""
-    step = np.diff(v)
-    mean_i, mean_v = 0.5 * (i[1:] + i[:-1]), 0.5 * (v[1:] + v[:-1])
-    return float(sum(abs((mean_i * step)[sign * mean_v > 0].sum()) for sign in (1, -1)))
