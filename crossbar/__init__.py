@@ -22,6 +22,7 @@ from .config import Config as Config
 from .config import Devices as Devices
 from .config import Sense as Sense
 from .convert import convert as convert
+from .convert import floorplans as floorplans
 from .convert import placed as placed
 from .convert import report as report
 from .convert import revert as revert

@@ -6,47 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from devicelab import Lut
 from devicelab.errors import ParameterError, ShapeError
 from devicelab.variability import normal
 
 from . import compiled
-from .cells import Ohmic
+from .chip_cells import ChipCells
 from .config import Config
 from .converters import percentile
-from .devices import SENSE, Population, generator, interpolate
+from .devices import SENSE, Population, generator
+from .floorplan import Floorplan, coupled
 from .layout import Layout
 from .linear import effective_conductance
-from .lut_cells import LutCells
 from .windows import Source
-
-RANK = 0.1
-"""Error of the table's factors, relative to a state's largest current, in units of `Config.rtol`."""
-SMOOTH = 0.1
-"""Error of polynomials that stand for the table, relative to a state's current, in the same units."""
-LEAST = 1e-12
-"""Of both errors: rounding is not undercut."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A lookup table up to some voltage."""
-
-    voltage: Any
-    state: Any
-    table: Any
-    slope: Any
-
-    @staticmethod
-    def of(lut: Lut, most: float) -> _Part:
-        """The nodes within +-`most`, and the next on either side."""
-        first = max(0, int(np.searchsorted(lut.voltage, -most, side="right")) - 1)
-        stop = min(lut.voltage.size, int(np.searchsorted(lut.voltage, most)) + 1)
-        return _Part(lut.voltage[first:stop], lut.state, lut.table[:, first:stop], lut.slope[:, first:stop])
 
 
 @dataclass(frozen=True)
@@ -55,9 +30,10 @@ class Written:
 
     g: Tensor  # conductances at `v_read` [S], [M, S, P, R, K, rows, columns]
     matrix: Tensor | None  # from features of the inputs to currents of columns [A], [M, R, F rows, channels, K outputs]
+    seen: Tensor | None = None  # as `g`, with all cells of a shared tile, where it is solved
 
 
-class Chip(nn.Module):
+class Chip(ChipCells):
     """Matrices on arrays, without the reading; see `TiledMatrix`.
 
     Args:
@@ -65,9 +41,10 @@ class Chip(nn.Module):
         lut: The device; None for ohmic cells between `config.g_low` and `config.g_high`.
         config: The arrays.
         stream: Number of the matrix among several, which sets its draws.
+        floor: Tiles that it shares with other matrices, still open; None: if the configuration shares tiles, those of
+            its own.
     """
 
-    g: Tensor
     matrix: Tensor | None
     top: Tensor
     input_range: Tensor
@@ -79,8 +56,10 @@ class Chip(nn.Module):
     order_in: Tensor | None
     order_out: Tensor | None
 
-    def __init__(self, weight: Tensor, lut: Lut | None, config: Config, *, stream: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self, weight: Tensor, lut: Lut | None, config: Config, *, stream: int = 0, floor: Floorplan | None = None
+    ) -> None:
+        super().__init__(lut, config)
         if weight.dim() not in (2, 3) or not weight.is_floating_point():
             raise ShapeError(
                 "a matrix is needed", got=tuple(weight.shape), allowed="[n_out, n_in], or [M, n_out, n_in]"
@@ -91,12 +70,9 @@ class Chip(nn.Module):
                 "a weight matrix cannot be mapped", got="all zero or not finite", allowed="finite, not all zero"
             )
         weight = weight if weight.dim() == 3 else weight.unsqueeze(0)
-        self.lut, self.config = lut, config
         self.layout = Layout(config, *weight.shape)
         self.devices_on_chip = Population(self.layout.shape, lut, config, stream, weight)
         self.stream, self.reads = stream, 0
-        self._bases: dict[tuple[torch.device, float | None], LutCells] = {}
-        self._kept: tuple[Tensor, int, LutCells] | None = None  # cells of what was written
         self._packed: tuple[Any, tuple[Tensor, ...]] | None = None  # weights as the compiled product wants them
         self.has_input_range = config.dac.range is not None
         self.has_adc_range = config.adc.range is not None
@@ -114,9 +90,15 @@ class Chip(nn.Module):
         self.register_buffer("top", like(()))
         self.register_buffer("g", like(0))
         self.register_buffer("matrix", None)
+        self.register_buffer("seen", None, persistent=False)
         self.register_buffer("adc_range", like(()))
         self._smooth = self._polynomials()
+        alone = floor is None and config.share_tiles == "layers"
+        floor = Floorplan(lut, config, stream) if alone else floor
+        self.place = None if floor is None else floor.add(self)
         self.program(weight)
+        if alone and floor is not None:
+            floor.close()
         compiled.kernel()  # found now rather than while torch.compile traces
 
     n_out = property(lambda self: self.layout.n_out, doc="Outputs of a matrix.")
@@ -124,13 +106,13 @@ class Chip(nn.Module):
 
     @property
     def devices(self) -> int:
-        """Cells on the chip, unused ones included."""
-        return self.layout.shape.numel()
+        """Cells on the chip, unused ones included; on shared tiles its own ones."""
+        return self.layout.shape.numel() if self.place is None else self.place.devices
 
     @property
     def tiles(self) -> int:
-        """Arrays on the chip."""
-        return self.layout.shape[:-2].numel()
+        """Arrays on the chip; shared ones count wholly."""
+        return self.layout.shape[:-2].numel() if self.place is None else self.place.arrays
 
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
@@ -141,23 +123,64 @@ class Chip(nn.Module):
         self.top = percentile(weight.abs(), self.config.clip)
         written = self._write(weight.double())
         self.g = written.g.to(weight.dtype)
-        self.matrix = None if written.matrix is None else written.matrix.to(weight.dtype)
+        self._keep(written, weight.dtype)
+        if self.place is not None and not self.place.floor.open:
+            self.place.floor.settle(self.place, written.g)
+
+    def _keep(self, written: Written, dtype: torch.dtype) -> None:
+        self.matrix = None if written.matrix is None else written.matrix.to(dtype)
+        self.seen = None if written.seen is None else written.seen.to(dtype)
         if not self.has_adc_range or self.config.adc.range is not None:
             self.adc_range = self._largest_current()
+
+    @torch.no_grad()
+    def refresh(self, blocks: Tensor | None = None) -> None:
+        """Work out again what columns answer, after the cells of neighbours on shared tiles have changed.
+
+        Args:
+            blocks: Numbers of the blocks that have such neighbours; None: all.
+        """
+        place = self.place
+        if place is None or blocks is None or not coupled(self.config) or (self.matrix is None and self.seen is None):
+            self._keep(self._answered(self.g.double()), self.g.dtype)
+            return
+        tiles = place.composed(self.g.double())
+        r, k = self.layout.row_tiles, self.layout.column_tiles
+        at = blocks // (r * k), blocks // k % r, blocks % k
+        if self.seen is not None:
+            near = place.seen(tiles, blocks).to(self.seen)
+            whole = self.seen.permute(0, 3, 4, 1, 2, 5, 6).index_put(at, near)
+            self._keep(Written(self.g, None, whole.permute(0, 3, 4, 1, 2, 5, 6)), self.g.dtype)
+        elif self.matrix is not None:
+            columns = place.through(tiles, blocks)[:, :, :, None, None] * self.config.v_read
+            part = self.layout.sensed(columns)[:, 0].to(self.matrix)  # [blocks, rows, channels, outputs]
+            whole = self.matrix.unflatten(-1, (k, -1)).permute(0, 1, 4, 2, 3, 5).index_put(at, part)
+            self._keep(Written(self.g, whole.permute(0, 1, 3, 4, 2, 5).flatten(-2)), self.g.dtype)
 
     def live(self, weight: Tensor) -> Written:
         """What a write of these weights leaves, with gradients from the arrays back to the weights."""
         weight = weight if weight.dim() == 3 else weight.unsqueeze(0)
         self.top = percentile(weight.abs(), self.config.clip)
-        return self._write(weight)
+        written = self._write(weight)
+        if self.place is not None:
+            self.place.floor.put(self.place, written.g)
+        return written
 
     def _write(self, weight: Tensor) -> Written:
         if self.order_in is not None and self.order_out is not None:
             weight = weight[:, self.order_out][:, :, self.order_in]
         top = self.top.to(weight.dtype).clamp_min(torch.finfo(self.top.dtype).tiny)
         share = self.layout.shares((weight / top).clamp(-1, 1))
-        g = self.devices_on_chip.write(share)
-        return Written(g, None if self._solved else self._matrix(g))
+        return self._answered(self.devices_on_chip.write(share))
+
+    def _answered(self, g: Tensor) -> Written:
+        """Conductances, and what columns answer."""
+        place = self.place
+        if place is not None and place.floor.open:
+            return Written(g, None)  # worked out when all neighbours are there
+        if not self._solved:
+            return Written(g, self._matrix(g))
+        return Written(g, None, None if place is None else place.by_matrix(place.seen(place.composed(g))))
 
     def _matrix(self, g: Tensor) -> Tensor:
         """Currents of the columns per feature of the inputs."""
@@ -170,108 +193,13 @@ class Chip(nn.Module):
 
     def _through_lines(self, g: Tensor) -> Tensor:
         wires = self.config.wires
+        if self.place is not None and coupled(self.config):
+            return self.place.by_matrix(self.place.through(self.place.composed(g)))
         if wires is None or wires.ideal:
             return g
         flat = g.flatten(0, -3)
         at_once = max(1, int(self.config.budget // (8 * 8 * flat[0].numel())))
         return torch.cat([effective_conductance(part, wires) for part in flat.split(at_once)]).view_as(g)
-
-    @property
-    def _solved(self) -> bool:
-        """Whether the array has no matrix, because its cells are non-linear and its lines have resistance."""
-        wires = self.config.wires
-        return self.config.nonlinear and wires is not None and not wires.ideal
-
-    # cells
-
-    def _lut_cells(self, g: Tensor, reach: float | None = None) -> LutCells:
-        """Cells of the table that conduct `g` at the read voltage; those beyond the table as scaled ones.
-
-        Args:
-            g: Conductances.
-            reach: Largest voltage that they see [V]; the table is then as exact as `rtol` asks. None: the whole table.
-        """
-        if self.lut is None:  # `conductance_range` saw to it
-            raise ParameterError("non-linear cells need a lookup table")
-        conductance, state = self.lut.mapping(self.config.v_read)
-        known = g.clamp(float(conductance[0]), float(conductance[-1]))
-        x = interpolate(known, conductance, state).clamp(0.0, 1.0)
-        return self._basis(g.device, reach).at(x, None if self.devices_on_chip.exact else g / known)
-
-    def _basis(self, device: torch.device, reach: float | None = None) -> LutCells:
-        """The table, factorised once; only as far as it is needed."""
-        if (device, reach) not in self._bases:
-            if self.lut is None:
-                raise ParameterError("non-linear cells need a lookup table")
-            lowest = float(self.lut.state[0])
-            x = torch.full((1, 1), lowest, dtype=torch.float64, device=device)
-            table = self.lut if reach is None else _Part.of(self.lut, reach)
-            tolerance = 1e-9 if reach is None else max(RANK * self.config.rtol, LEAST)
-            self._bases[device, reach] = LutCells(table, x, tolerance=tolerance)
-        return self._bases[device, reach]
-
-    def _between_lines(self, g: Tensor) -> LutCells:
-        """Cells for arrays that are solved: no node leaves the range of the drivers, +-`v_read`.
-
-        Those of what was written are kept, amplitudes too where they fit the budget, until something is written.
-        """
-        reach = 2 * self.config.v_read
-        if g.requires_grad or torch.compiler.is_compiling():
-            return self._lut_cells(g, reach)
-        kept, now = self._kept, compiled.version(g)
-        if kept is not None and kept[0] is g and kept[1] == now:
-            return kept[2]
-        cells = self._lut_cells(g, reach)
-        if g is self.g and 8 * cells.rank * g.numel() <= self.config.budget:
-            amplitudes = cells.amplitudes()
-            cells.__dict__["amplitudes"] = lambda: amplitudes  # an attribute, for solvers go by the exact type
-            self._kept = g, now, cells
-        return cells
-
-    def _per_feature(self, g: Tensor) -> Tensor:
-        """Current of every non-linear cell for each feature of its input [A], [F, *g.shape]."""
-        cells = self._lut_cells(g, self.config.v_read)
-        if self.config.dac.encoding != "pulse-width":
-            return cells.amplitudes()
-        v = self.config.v_read
-        ends = torch.tensor([v, -v], dtype=torch.float64, device=g.device)
-        at_ends: Tensor = torch.einsum("rv,r...->v...", cells.features(ends), cells.amplitudes())
-        return at_ends * torch.sign(ends).view(2, *(1,) * g.dim())
-
-    def _features(self, u: Tensor) -> list[Tensor]:
-        """Functions of the inputs, in -1..1, whose products with `_per_feature` are currents."""
-        v = self.config.v_read
-        if not self.config.nonlinear:
-            return [u]
-        if self.config.dac.encoding == "pulse-width":
-            return [u.clamp(min=0), u.clamp(max=0)]
-        table, smooth = self._basis(u.device, v), self._smooth
-        plain = u.device.type == "cpu" and u.dtype == torch.float32 and not u.requires_grad
-        if plain and compiled.kernel() is not None:
-            return compiled.features(table, u * v) if smooth is None else compiled.polynomials(u, smooth)
-        if smooth is None:
-            return list(table.features(u * v))
-        return [_horner(u, row) for row in smooth.to(u)]
-
-    def _polynomials(self) -> Tensor | None:
-        """The table as polynomials of inputs in -1..1, [rank, terms]; None: it is not smooth enough."""
-        v = self.config.v_read
-        if not self.config.nonlinear or self._solved or self.config.dac.encoding == "pulse-width":
-            return None
-        return self._basis(torch.device("cpu"), v).polynomial(-v, v, max(SMOOTH * self.config.rtol, LEAST))
-
-    def cells(self, sign: int = 1, row: int = 0, column: int = 0, *, slice: int = 0, matrix: int = 0) -> Any:
-        """The cells of one tile, for `crossbar.solve`: `sign` -1 for the minus array of "two arrays".
-
-        Args:
-            sign: Plus or minus array.
-            row: Number of the row tile.
-            column: Number of the column tile.
-            slice: Number of the slice, least first.
-            matrix: Number of the matrix.
-        """
-        g = self.g[matrix, slice, 1 if sign < 0 else 0, row, column]
-        return self._lut_cells(g) if self.config.nonlinear else Ohmic(g)
 
     @property
     def full_scale(self) -> float:
@@ -337,11 +265,6 @@ class Chip(nn.Module):
         if (saved := state.get(prefix + "adc_range")) is not None and saved.shape != self.adc_range.shape:
             self.adc_range = self.adc_range.new_zeros(saved.shape)
         super()._load_from_state_dict(state, prefix, *args)
-
-
-def _horner(u: Tensor, coefficients: Tensor) -> Tensor:
-    """A polynomial without a constant term."""
-    out: Tensor = coefficients[-1] * u
-    for c in coefficients[1:-1].flip(0):
-        out = (out + c) * u
-    return out
+        if self.place is not None:
+            self.place.floor.settle(self.place, self.g)
+            self.refresh()

@@ -23,6 +23,7 @@ SCHEMES = ("two arrays", "two columns", "offset", "reference column")
 ENCODINGS = ("amplitude", "bit-serial", "pulse-width")
 LAWS = ("linear", "log")
 SHARED_BY = ("layer", "tile", "column")
+IDLE = ("grounded", "floating word lines", "floating")
 MOST_BITS = 24
 """Of a converter: as many as float32 counts exactly."""
 
@@ -206,7 +207,12 @@ class Config:
         subtraction: The same for plus minus minus, and for the reference column.
         permute: Order columns within a tile by conductance, largest next to the driver, and rows with the largest next
             to the sense node, to lessen the voltage lost in lines.
-        share_tiles: Put as many groups of a convolution as fit on the diagonal of one tile, instead of one a tile.
+        share_tiles: What lies on one tile. False: one block of one matrix; "groups" (or True): as many groups of a
+            convolution as fit on its diagonal, read at once; "layers": blocks of any matrices of the network, packed,
+            and read one at a time.
+        idle_lines: The lines of other blocks on the tile, where layers share it, while one is read. "grounded": word
+            lines driven with 0 V, bit lines at virtual ground; "floating word lines": word lines float; "floating":
+            bit lines float too, and even ideal lines let sneak currents through.
         dac: What drives the word lines.
         adc: What converts column currents.
         sense: What reads columns.
@@ -231,7 +237,8 @@ class Config:
     partial_sums: Where = "digital"
     subtraction: Where = "analog"
     permute: bool = False
-    share_tiles: bool = False
+    share_tiles: bool | Literal["groups", "layers"] = False
+    idle_lines: Literal["grounded", "floating word lines", "floating"] = "grounded"
     dac: DAC = field(default_factory=DAC)
     adc: ADC = field(default_factory=ADC)
     sense: Sense = field(default_factory=Sense)
@@ -249,6 +256,13 @@ class Config:
         _one_of("scheme", self.scheme, SCHEMES)
         _one_of("partial_sums", self.partial_sums, ("analog", "digital"))
         _one_of("subtraction", self.subtraction, ("analog", "digital"))
+        if not isinstance(self.share_tiles, bool):
+            _one_of("share_tiles", self.share_tiles, ("groups", "layers"))
+        _one_of("idle_lines", self.idle_lines, IDLE)
+        if self.idle_lines != "grounded" and self.share_tiles != "layers":
+            raise ParameterError(
+                "only tiles that layers share have idle lines", got=self.idle_lines, hint='share_tiles="layers"'
+            )
         _percentile(self.clip, "clip")
         _bits("slice_bits", self.slice_bits, least=1)
         if self.slices > 1 and self.slice_bits is None:
@@ -340,6 +354,7 @@ def _finite(item: Any, *names: str) -> None:
 NON_IDEALITIES: dict[str, dict[str, Any]] = {
     "non-linear cells": {"nonlinear": False},
     "line resistance": {"wires": None},
+    "floating lines": {"idle_lines": "grounded"},
     "clipped weights": {"clip": 100.0},
     "levels": {"devices__levels": None},
     "d2d": {"devices__d2d": 0.0, "devices__r_on_spread": 0.0, "devices__r_off_spread": 0.0},

@@ -15,7 +15,9 @@ from devicelab.errors import ParameterError
 
 from .attention import ArrayMultiheadAttention
 from .calibrate import Inputs, calibrate
+from .chip import Chip
 from .config import Config
+from .floorplan import Floorplan
 from .layers import ArrayConv, ArrayConvTranspose, ArrayEmbedding, ArrayLayer, ArrayLinear, Builder
 from .mapping import TiledMatrix
 from .recurrent import ArrayRNN, ArrayRNNCell
@@ -89,6 +91,8 @@ def convert(
         except ParameterError as error:
             error.add_note(f"in the layer {name or type(module).__name__}")
             raise
+    for build in builders.values():
+        build.finish()
     if not on_arrays:
         raise ParameterError(
             "nothing to convert in this network",
@@ -135,6 +139,11 @@ class Placed:
     matrix: TiledMatrix
 
     @property
+    def name(self) -> str:
+        """Of the layer and, where it has several, the matrix."""
+        return self.layer + (f".{self.part}" if self.part != "matrix" else "")
+
+    @property
     def shape(self) -> str:
         """Size of the matrix; "3 x 8x9" for three of them."""
         m = self.matrix.layout.matrices
@@ -154,14 +163,56 @@ def placed(net: nn.Module) -> Iterator[Placed]:
             yield Placed(name, "TiledMatrix", "matrix", module)
 
 
+def floorplans(net: nn.Module) -> dict[Floorplan, dict[Chip, str]]:
+    """The tiles that layers of a network share, and the names of the matrices on them.
+
+    There is one floor plan for each configuration with ``share_tiles="layers"``.
+    """
+    found: dict[Floorplan, dict[Chip, str]] = {}
+    for p in placed(net):
+        if p.matrix.place is not None:
+            found.setdefault(p.matrix.place.floor, {})[p.matrix] = p.name
+    return found
+
+
+def left_digital(net: nn.Module) -> list[tuple[str, str, str]]:
+    """Name, type and reason of every module with parameters of its own that does not run on arrays."""
+    on_arrays = {id(p) for m in net.modules() if isinstance(m, ArrayLayer) for p in m.digital.parameters()}
+    rows = []
+    for name, module in net.named_modules():
+        own = [p for p in module.parameters(recurse=False) if id(p) not in on_arrays]
+        if not own or isinstance(module, ArrayLayer):
+            continue
+        if type(module) in LAYERS:
+            why = "skipped"
+        elif isinstance(module, tuple(LAYERS)):
+            why = "a subclass may compute anything"
+        else:
+            why = "no layer that arrays compute"
+        rows.append((name, type(module).__name__, why))
+    return rows
+
+
 def report(net: nn.Module) -> str:
-    """A table of the matrices that run on arrays: size, scheme, tiles, devices."""
-    rows = [
-        (p.layer + (f".{p.part}" if p.part != "matrix" else ""), p.kind, p.shape, p.matrix.tiles, p.matrix.devices)
-        for p in placed(net)
-    ]
-    wide = max([24, *(len(row[0]) + 2 for row in rows)])
+    """A table of the matrices that run on arrays: size, tiles, devices; then what was left digital, and why.
+
+    Where layers share tiles, a matrix's tiles are those that it lies on and its devices those of its blocks; the total
+    is what is there, and a line says what it would be without sharing.
+    """
+    matrices = list(placed(net))
+    floors = floorplans(net)
+    rows = [(p.name, p.kind, p.shape, p.matrix.tiles, p.matrix.devices) for p in matrices]
+    digital = left_digital(net)
+    wide = max([24, *(len(str(row[0])) + 2 for row in (*rows, *digital))])
     lines = [f"{'layer':<{wide}}{'type':<26}{'matrix':>16}{'tiles':>10}{'devices':>14}"]
-    rows.append(("total", "", "", sum(row[3] for row in rows), sum(row[4] for row in rows)))
+    apart = [p.matrix for p in matrices if p.matrix.place is None]
+    tiles = sum(m.tiles for m in apart) + sum(floor.tiles for floor in floors)
+    rows.append(("total", "", "", tiles, sum(m.devices for m in apart) + sum(floor.devices for floor in floors)))
+    if floors:
+        alone = [floor.alone for floor in floors] + [(m.tiles, m.devices) for m in apart]
+        rows.append(("without sharing tiles", "", "", sum(t for t, _ in alone), sum(d for _, d in alone)))
     lines += [f"{name:<{wide}}{kind:<26}{size:>16}{tiles:>10,}{cells:>14,}" for name, kind, size, tiles, cells in rows]
+    lines += [str(floor) for floor in floors]
+    if digital:
+        lines += ["left digital"] + [f"{name:<{wide}}{kind:<26}{why}" for name, kind, why in digital]
     return "\n".join(lines)

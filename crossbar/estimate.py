@@ -149,8 +149,8 @@ class LayerEstimate:
 
     Args:
         name: Of the layer.
-        arrays: Arrays that hold it.
-        devices: Cells.
+        arrays: Arrays that hold it; of shared ones its share.
+        devices: Cells; of those of shared arrays its share.
         vectors: Matrix-vector products an input.
         conversions: Conversions an input.
         energy: Of an input [J], by component.
@@ -159,8 +159,8 @@ class LayerEstimate:
     """
 
     name: str
-    arrays: int
-    devices: int
+    arrays: float
+    devices: float
     vectors: float
     conversions: float
     energy: Mapping[str, float]
@@ -316,11 +316,15 @@ def _layer(name: str, matrix: TiledMatrix, uses: list[_Use], inputs: int, techno
     conversions = vectors * n_reads * converted * layout.n_out
     drive, driver = technology.dac.at(driver_bits(config))
     arrays_a_tile = layout.shape[1] * layout.shape[2]
+    arrays: float = matrix.tiles if matrix.place is None else matrix.place.share
+    turns = 1 if matrix.place is None else matrix.place.turns
     lines = layout.matrices * layout.n_in * layout.column_tiles * arrays_a_tile
     on_time = technology.array.read_time
     if config.dac.encoding == "pulse-width":
         on_time *= 2 ** ((config.dac.bits or _DIGITAL_BITS) - 1)
-    converters = converted * layout.column_tiles * math.ceil(layout.outputs / technology.adc.columns)
+    # shared tiles have the circuits of their own bit lines, whoever uses them
+    sets = converted * layout.column_tiles if matrix.place is None else arrays / arrays_a_tile * layout.channels
+    converters = sets * math.ceil(layout.outputs / technology.adc.columns)
     traffic = vectors * layout.matrices * (layout.n_in + layout.n_out) * _DIGITAL_BITS / 8
     power = sum(use.vectors * _dissipation(matrix, use.sample) for use in uses) / sum(use.vectors for use in uses)
     energy = {
@@ -332,16 +336,18 @@ def _layer(name: str, matrix: TiledMatrix, uses: list[_Use], inputs: int, techno
         "buffers": traffic * (technology.buffer.energy + technology.buffer.bus),
     }
     area = {
-        "array": matrix.devices * technology.array.cell_area * technology.array.feature**2,
+        "array": arrays * config.rows * config.columns * technology.array.cell_area * technology.array.feature**2,
         "adc": converters * converter,
-        "dac": matrix.tiles * config.rows * driver,
-        "sample and hold": converted * layout.column_tiles * layout.outputs * technology.sample_hold.area,
-        "shift and add": math.ceil(converters / 2) * technology.shift_add.area,
+        "dac": arrays * config.rows * driver,
+        "sample and hold": sets * layout.outputs * technology.sample_hold.area,
+        "shift and add": (math.ceil(converters / 2) if matrix.place is None else converters / 2)
+        * technology.shift_add.area,
         "buffers": layout.matrices * (layout.n_in + layout.n_out) * _DIGITAL_BITS / 8 * technology.buffer.area,
     }
-    latency = vectors * n_reads * max(on_time, technology.adc.columns / technology.adc.rate)
+    latency = vectors * n_reads * turns * max(on_time, technology.adc.columns / technology.adc.rate)
     shown = name.removesuffix(".matrix")
-    return LayerEstimate(shown, matrix.tiles, matrix.devices, vectors, conversions, energy, area, latency)
+    devices = arrays * config.rows * config.columns
+    return LayerEstimate(shown, arrays, devices, vectors, conversions, energy, area, latency)
 
 
 def reads_of_a_vector(config: Config) -> int:
@@ -374,7 +380,8 @@ def _dissipation(matrix: TiledMatrix, u: Tensor) -> float:
         cells = matrix.cells(-1 if p else 1, r, k, slice=s, matrix=m)
         for _, part in reads(u[m, :, r], config.dac):
             size = part.sign() if config.dac.encoding == "pulse-width" else part
-            solution = solve(cells, (size * config.v_read).to(cells.dtype), config.wires, rtol=_RTOL)
+            drive = matrix.drive((size * config.v_read).to(cells.dtype), r, k, matrix=m)
+            solution = solve(cells, drive, config.wires, rtol=_RTOL)
             share = part.abs().mean() / size.abs().mean().clamp_min(1e-30) if size is not part else 1.0
             found.append(float(solution.power().supplied.mean() * share))
-    return sum(found) / len(found) * int(matrix.tiles)
+    return sum(found) / len(found) * len(every)

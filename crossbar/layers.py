@@ -14,6 +14,7 @@ from devicelab.errors import ParameterError
 
 from .compiled import version
 from .config import Config
+from .floorplan import Floorplan
 from .mapping import TiledMatrix, Written
 from .windows import Window
 
@@ -30,6 +31,7 @@ class Builder:
     def __init__(self, lut: Lut | None, config: Config, first: int = 0) -> None:
         self.lut, self.config, self.first = lut, config, first
         self._made: dict[tuple[int, str], TiledMatrix] = {}
+        self._floor = Floorplan(lut, config, first) if config.share_tiles == "layers" else None
 
     def __call__(self, weight: Tensor, owner: nn.Parameter, use: str) -> TiledMatrix:
         """The matrix of a weight.
@@ -41,8 +43,14 @@ class Builder:
         """
         key = id(owner), use
         if key not in self._made:
-            self._made[key] = TiledMatrix(weight, self.lut, self.config, stream=self.first + len(self._made))
+            stream = self.first + len(self._made)
+            self._made[key] = TiledMatrix(weight, self.lut, self.config, stream=stream, floor=self._floor)
         return self._made[key]
+
+    def finish(self) -> None:
+        """Pack the matrices, where they share tiles; until then they cannot be read."""
+        if self._floor is not None and self._made:
+            self._floor.close()
 
 
 class ArrayLayer(nn.Module):
@@ -139,8 +147,8 @@ class ArrayLinear(ArrayLayer):
 class ArrayConv(ArrayLayer):
     """`torch.nn.Conv1d`, `Conv2d` or `Conv3d` on arrays: every window is one input vector.
 
-    Each group is a matrix of its own; with `share_tiles`, as many as fit lie in one tile, on rows and columns of
-    their own.
+    Each group is a matrix of its own; with `share_tiles="groups"`, as many as fit lie in one tile, on rows and columns
+    of their own.
     """
 
     weight: nn.Parameter
@@ -148,7 +156,7 @@ class ArrayConv(ArrayLayer):
     matrix: TiledMatrix
 
     def __init__(self, layer: Any, build: Builder) -> None:
-        if build.config.share_tiles and layer.groups > 1:
+        if build.config.share_tiles in (True, "groups") and layer.groups > 1:
             n_out, n_in = layer.out_channels // layer.groups, layer.weight[0].numel()
             per_tile = build.config.columns // (2 if build.config.scheme == "two columns" else 1)
             most = max(1, min(build.config.rows // n_in, per_tile // n_out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +76,7 @@ class TiledMatrix(Chip):
 
     def product(self, source: Source, written: Written | None = None) -> Tensor:
         """The product of the arrays, whatever looks on."""
-        written = written or Written(self.g, self.matrix)
+        written = written or Written(self.g, self.matrix, self.seen)
         device = "cuda" if source.x.is_cuda else "cpu"
         with torch.autocast(device, enabled=False):
             peak, u = self._scaled(source)
@@ -188,7 +190,7 @@ class TiledMatrix(Chip):
         vectors = nn.functional.pad(vectors, (self.layout.idle_rows, 0))
         m, r, k = self.layout.matrices, self.layout.row_tiles, self.layout.column_tiles
         columns = m * r * self.layout.channels * k * self.layout.outputs
-        each = self.devices * _BYTES_PER_CELL if self._solved else 4 * columns * u.element_size()
+        each = self.layout.shape.numel() * _BYTES_PER_CELL if self._solved else 4 * columns * u.element_size()
         parts = [self._through(part, written) for part in vectors.split(max(1, int(self.config.budget // each)), dim=1)]
         out = torch.cat(parts, dim=1)[..., : self.n_out]
         if self.order_out is not None:
@@ -216,12 +218,8 @@ class TiledMatrix(Chip):
             features = torch.cat(self._features(u), dim=-1)  # [M, R, b, F rows]
             found: Tensor = (features @ written.matrix.flatten(-2)).unflatten(-1, written.matrix.shape[-2:])
             return found
-        cells, c = self._between_lines(written.g), self.config
-        shape = (*self.layout.shape[:3], self.layout.row_tiles, self.layout.column_tiles, *u.shape[-2:])
-
-        def solved(v: Tensor) -> Tensor:
-            v = v[:, None, None, :, None].expand(shape)
-            return solve(cells, v, c.wires, rtol=c.rtol).i_out
+        c = self.config
+        solved = self._solver(written)
 
         if c.dac.encoding != "pulse-width":
             i = solved(u * c.v_read)
@@ -233,6 +231,37 @@ class TiledMatrix(Chip):
             on = [through(u.sign() * (size > slot), u) for slot in range(slots)]
             i = torch.stack([solved(part * c.v_read) for part in on]).mean(0)
         return self.layout.sensed(i).to(u.dtype)
+
+    def _solver(self, written: Written) -> Callable[[Tensor], Tensor]:
+        """From voltages [M, R, b, rows] to currents [M, S, P, R, K, b, columns] of the arrays, solved."""
+        c, place = self.config, self.place
+        shape = self.layout.shape
+        if place is None or written.seen is None:
+            cells = self._between_lines(written.g)
+
+            def alone(v: Tensor) -> Tensor:
+                v = v[:, None, None, :, None].expand(*shape[:5], *v.shape[-2:])
+                return solve(cells, v, c.wires, rtol=c.rtol).i_out
+
+            return alone
+        if c.idle_lines == "grounded":
+            cells = self._between_lines(written.seen)
+
+            def shared(v: Tensor) -> Tensor:
+                v = place.inputs(v)[:, None, None].expand(*shape[:5], *v.shape[-2:])
+                return place.outputs(solve(cells, v, c.wires, rtol=c.rtol).i_out)
+
+            return shared
+        blocks = written.seen.permute(0, 3, 4, 1, 2, 5, 6).flatten(0, 2)
+        reach = 2 * c.v_read
+        each = [self._lut_cells(g, reach) for g in blocks]  # which lines float differs between blocks
+
+        def floating(v: Tensor) -> Tensor:
+            driven = place.inputs(v).flatten(0, 2)
+            found = [solve(cells, place.bias(driven[k], k), c.wires, rtol=c.rtol).i_out for k, cells in enumerate(each)]
+            return place.outputs(place.by_matrix(torch.stack(found)))
+
+        return floating
 
     def _noisy(self, i: Tensor, u: Tensor, written: Written) -> Tensor:
         """Currents with the noise of every cell's read: independent, so variances add along a column.

@@ -195,6 +195,9 @@ def test_gradients_pass_straight_through_converters() -> None:
         ({"slices": 5, "slice_bits": 5}, "too many bits"),
         ({"columns": 1, "scheme": "two columns"}, "need two columns"),
         ({"rows": 2.5}, "whole number"),
+        ({"share_tiles": "layer"}, "did you mean layers"),
+        ({"idle_lines": "floating"}, "only tiles that layers share"),
+        ({"share_tiles": "layers", "idle_lines": "ground"}, "did you mean grounded"),
         ({"g_low": 1e-4, "g_high": 1e-5}, "g_low must be below g_high"),
         ({"devices__levels": 1}, "unusable levels"),
         ({"devices__d2d": "LUT"}, "unusable d2d"),
@@ -215,6 +218,8 @@ def test_each_non_ideality_can_be_switched_alone() -> None:
     wear = Wear(p0=1.0, p1=0.0, p2=0.0, p3=0.1, stable=1e5)
     everything = Config(
         wires=crossbar.Wires(1.0, 1.0, 1.0, 1.0),
+        share_tiles="layers",
+        idle_lines="floating",
         clip=99.0,
         dac=DAC(bits=6),
         adc=ADC(bits=6),
