@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .batch import Batch, batch
 from .bootstrap import Bootstrap, bootstrap
-from .compare import Comparison, compare, held_out, predict
+from .compare import compare, held_out, predict
+from .comparison import Comparison
 from .cycles import Cycles, Population, agreement, cycles
 from .design import Advice, Sweep, advise
 from .fit import fit, set_polarity

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devicelab import Model, Trace
-from devicelab.errors import ConvergenceError, DevicelabError, ParameterError
+from devicelab.errors import DevicelabError, ParameterError
 from devicelab.windows import window_name
 
-from .fit import fit
+from .comparison import Comparison, Row
+from .fit import basins, fit, pose
 from .keep import kept_outcomes
 from .metrics import metrics, switching_errors
 from .noise import Noise
 from .result import FitResult
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Array = NDArray[np.float64]
 Holdout = Literal["cycles", "amplitudes"]
 SAME_SWEEP = 0.05
 HIDDEN_SCREEN = 64
+
+GLANCE = 96
+"""Samples of a glance; traces get 64 each at least."""
+
+GLANCE_SCREEN = 256
+"""Starting points of a glance."""
+
+GLANCE_STARTS = 2
+"""Rough descents of a glance."""
 
 
 def label(model: Model) -> str:
@@ -93,147 +102,14 @@ def aicc(result: FitResult) -> float:
 
     Source: Hurvich and Tsai, Biometrika 76, 297 (1989), doi:10.1093/biomet/76.2.297.
     """
-    n, chisqr = result.statistics["samples"], result.statistics["chisqr"]
-    k = len(result.estimates) + 1
+    return _aicc(result.statistics["samples"], result.statistics["chisqr"], len(result.estimates))
+
+
+def _aicc(n: float, chisqr: float, parameters: int) -> float:
+    k = parameters + 1
     if n - k - 1 <= 0:
         return float("inf")
     return float(n * np.log(chisqr / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One candidate.
-
-    Args:
-        name: Its label.
-        result: The fit to all traces; None if it failed.
-        aicc: Akaike's criterion, inf if the fit failed.
-        cycles: Metrics on held-out cycles, if any were held out.
-        amplitudes: Metrics on held-out amplitudes, if any were held out.
-        problem: Why the fit or a held-out fit failed, or empty.
-    """
-
-    name: str
-    result: FitResult | None
-    aicc: float
-    cycles: Mapping[str, float] | None = None
-    amplitudes: Mapping[str, float] | None = None
-    problem: str = ""
-
-    @property
-    def score(self) -> float:
-        """Mean of the held-out scores; nan without any."""
-        parts = [part["score"] for part in (self.cycles, self.amplitudes) if part is not None]
-        return float(np.mean(parts)) if parts else float("nan")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `fits.compare` found, the best candidate first.
-
-    Args:
-        rows: One a candidate.
-        by: What decided: "held-out error" or "AICc".
-    """
-
-    rows: list[Row]
-    by: str
-
-    @property
-    def best(self) -> FitResult:
-        """The fit of the best candidate to all traces."""
-        result = self.rows[0].result
-        if result is None:
-            raise ConvergenceError("no candidate could be fitted", got=self.rows[0].problem)
-        return result
-
-    def table(self) -> list[dict[str, Any]]:
-        """One dict a candidate: parameters, NRMSE and log RMSE in sample and held out, AICc above the least."""
-        least = min(row.aicc for row in self.rows)
-        out: list[dict[str, Any]] = []
-        for row in self.rows:
-            line: dict[str, Any] = {"model": row.name}
-            if row.result is None:
-                out.append({**line, "problem": row.problem})
-                continue
-            line["parameters"] = len(row.result.estimates)
-            sets = {"": row.result.metrics, " held-out cycles": row.cycles, " held-out amplitudes": row.amplitudes}
-            for words, found in sets.items():
-                if found is not None:
-                    line[f"NRMSE{words} [%]"] = 100 * found["nrmse"]
-                    line[f"log RMSE{words} [decades]"] = found["log_rmse"]
-            line["AICc above least"] = row.aicc - least
-            if np.isfinite(row.score):
-                line["held-out error [sd of the noise]"] = row.score
-            if row.problem:
-                line["problem"] = row.problem
-            out.append(line)
-        return out
-
-    def report(self) -> str:
-        """The table as text, and what decided."""
-        head = f"{'model':<34}{'p':>4}{'NRMSE %':>10}{'log RMSE':>10}"
-        names = {"cycles": "cycles", "amplitudes": "amplitudes"}
-        shown = [name for name in names if any(getattr(row, name) is not None for row in self.rows)]
-        head += "".join(f"{'NRMSE % held-out ' + name:>29}" for name in shown) + f"{'AICc':>12}"
-        lines = [head]
-        least = min(row.aicc for row in self.rows)
-        for row in self.rows:
-            if row.result is None:
-                lines.append(f"{row.name:<34}  {row.problem.splitlines()[0]}")
-                continue
-            m = row.result.metrics
-            line = f"{row.name:<34}{len(row.result.estimates):>4}{100 * m['nrmse']:>10.2f}{m['log_rmse']:>10.3f}"
-            for name in shown:
-                part = getattr(row, name)
-                line += f"{'-':>29}" if part is None else f"{100 * part['nrmse']:>29.2f}"
-            lines.append(
-                line + f"{row.aicc - least:>+12.1f}" + (f"  {row.problem.splitlines()[0]}" if row.problem else "")
-            )
-        lines.append(f"ordered by {self.by}; AICc above the least")
-        by_aicc = min(self.rows, key=lambda row: row.aicc)
-        if by_aicc is not self.rows[0]:
-            lines.append(
-                f"AICc alone would take {by_aicc.name}; it counts residuals as independent, as no misfit leaves them."
-            )
-        return "\n".join(lines)
-
-    def plot(self) -> Figure:
-        """Error of each candidate, in sample and held out, and AICc above the least."""
-        import matplotlib.pyplot as plt
-
-        from devicelab.plot import ACCENT, FITTED, MEASURED
-
-        good = [row for row in self.rows if row.result is not None]
-        figure, axes = plt.subplots(
-            1, 2, figsize=(9, 0.5 * len(good) + 1.6), sharey=True, width_ratios=[2, 1], layout="constrained"
-        )
-        y = np.arange(len(good))
-        marks = [
-            ("all traces fitted", "o", MEASURED),
-            ("held-out cycles", "s", FITTED),
-            ("held-out amplitudes", "D", ACCENT),
-        ]
-        for words, marker, color in marks:
-            found = [
-                {"all traces fitted": row.result.metrics if row.result else None, "held-out cycles": row.cycles}.get(
-                    words, row.amplitudes
-                )
-                for row in good
-            ]
-            if any(part is not None for part in found):
-                values = [np.nan if part is None else 100 * part["nrmse"] for part in found]
-                axes[0].plot(values, y, marker, color=color, label=words, ms=6)
-        axes[0].set_yticks(y, [row.name for row in good])
-        axes[0].set_xlabel("NRMSE [%]")
-        axes[0].legend(frameon=False, fontsize=8)
-        axes[0].grid(axis="x", color="0.9")
-        delta = np.array([row.aicc for row in good])
-        axes[1].barh(y, delta - delta.min(), color=MEASURED, height=0.5)
-        axes[1].set_xscale("symlog", linthresh=10)
-        axes[1].set_xlabel("AICc above the least")
-        axes[0].invert_yaxis()
-        return figure
 
 
 def compare(
@@ -259,8 +135,10 @@ def compare(
         traces: Traces of one device.
         holdout: "cycles", "amplitudes" or both; by default what the traces allow.
         folds: Parts.
-        shortlist: Go on with this many candidates only, those of least AICc on one trace of each kind of sweep; the
-            others are listed with their error there. All by default.
+        shortlist: Hold traces out for this many candidates only, found by successive halving: all get a `glance`, the
+            best third (twice the shortlist at least) are fitted to one trace of each kind of sweep, and the best of
+            these, by AICc, go on; the others are listed with the error where they dropped out. A single trace has no
+            more to go on to than the fits after the glance. All by default.
         workers: Processes; 1 stays in this one; None takes all cores.
         folder: Where finished fits are kept, so that the same call goes on after a stop; nowhere by default.
         progress: Called with a line of text as fits end.
@@ -280,39 +158,54 @@ def compare(
         raise ParameterError("shortlist must be at least 1", got=shortlist)
     listed = [traces] if isinstance(traces, Trace) else list(traces)
     splits = _splits(listed, holdout, folds)
-    if shortlist is not None and splits and len(named) > shortlist:
-        one_each = [listed[group[0]] for group in sweeps(listed)]
-        first = compare(named, one_each, holdout=(), workers=workers, folder=folder, progress=progress, **options)
-        chosen = {row.name: named[row.name] for row in first.rows[:shortlist] if row.result is not None}
-        if chosen:
-            more = compare(
-                chosen, listed, holdout=holdout, folds=folds, workers=workers, folder=folder, progress=progress,
-                **options,
-            )  # fmt: skip
-            return Comparison([*more.rows, *(_passed(row, len(one_each)) for row in first.rows[shortlist:])], more.by)
-    options = {"noise": None, **options}
-    tasks = [
-        _Task(name, model, kind, [listed[k] for k in train], [listed[k] for k in test], options)
-        for name, model in named.items()
-        for kind, train, test in [("all", list(range(len(listed))), []), *splits]
-    ]
     say = progress or (lambda line: None)
-    found: dict[int, Any] = {}
-    say(f"{len(tasks)} fits: {len(named)} candidates, each to all traces and to {len(splits)} parts of them")
-    for k, outcome in kept_outcomes(_run, tasks, workers, folder):
-        if isinstance(outcome, BaseException) and not isinstance(
-            outcome, DevicelabError | ArithmeticError | ValueError
-        ):
-            raise outcome
-        found[k] = outcome
-        if isinstance(outcome, BaseException):
-            text = str(outcome).splitlines()[0]
-        else:
-            text = f"NRMSE {100 * outcome[0].metrics['nrmse']:.2f} %"
-        part = "all traces" if tasks[k].kind == "all" else f"{tasks[k].kind} held out"
-        say(f"{len(found):>4} of {len(tasks)}  {tasks[k].name:<34} {part:<20} {text}")
-    rows = [_row(name, [(task, found[k]) for k, task in enumerate(tasks) if task.name == name]) for name in named]
-    return _ordered(rows)
+    runner = _Runner({"noise": None, **options}, workers, folder, say)
+    left, dropped = named, list[Row]()
+    one_each = [listed[group[0]] for group in sweeps(listed)]
+    if shortlist is not None:
+        most = max(2 * shortlist, -(-len(named) // 3))
+        if len(left) > most:
+            say(f"a glance at {len(left)} candidates; the best {most} go on")
+            left, dropped = _best(left, runner.glances(left, one_each), most, dropped)
+        if len(left) > shortlist and splits:
+            say(f"{len(left)} candidates on one trace of each sweep; the best {shortlist} go on")
+            rows = [_passed(row, len(one_each)) for row in _ordered(runner.fits(left, one_each, [])).rows]
+            left, dropped = _best(left, rows, shortlist, dropped)
+    say(f"{len(left)} candidates, each fitted to all traces and to {len(splits)} parts of them")
+    found = _ordered(runner.fits(left, listed, splits))
+    rows = [replace(row, seconds=runner.seconds[row.name]) for row in (*found.rows, *dropped)]
+    return Comparison(rows, found.by)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """How well a candidate does at a glance: rough descents on thinned traces.
+
+    Args:
+        aicc: Akaike's criterion of the best of them.
+        nrmse: Its root mean square error over that of the current.
+    """
+
+    aicc: float
+    nrmse: float
+
+
+def glance(model: Model, traces: Sequence[Trace], *, seed: int = 0, **options: Any) -> Glance:
+    """The beginning of `fits.fit`, on `GLANCE` samples, which ranks candidates at a tenth of the cost of fits.
+
+    Args:
+        model: Template.
+        traces: Of one device.
+        seed: Of the screen.
+        **options: For `fits.fit`; of the options of the search only the screen counts, where it is smaller.
+    """
+    screen = min(GLANCE_SCREEN, options.pop("screen", GLANCE_SCREEN))
+    options = {name: value for name, value in options.items() if name not in ("starts", "progress", "start")}
+    problem, _ = pose(model, traces, **options)
+    problem = problem.thinned(GLANCE)
+    theta = basins(problem, screen, GLANCE_STARTS, seed)[0]
+    found = metrics(problem.traces, problem.simulate(theta), problem.masks, problem.noise)
+    return Glance(_aicc(problem.size, problem.chisqr(theta), theta.size), found["nrmse"])
 
 
 @dataclass(frozen=True)
@@ -325,9 +218,79 @@ class _Task:
     options: dict[str, Any]
 
 
-def _run(task: _Task) -> tuple[FitResult, list[FitResult]]:
+def _glanced(task: _Task) -> tuple[Glance, float]:
+    begin = time.process_time()
+    found = glance(task.model, task.train, **task.options)
+    return found, time.process_time() - begin
+
+
+def _fitted(task: _Task) -> tuple[FitResult, list[FitResult], float]:
+    begin = time.process_time()
     result = fit(task.model, task.train, **task.options)
-    return result, [predict(result, trace) for trace in task.test]
+    predicted = [predict(result, trace) for trace in task.test]
+    return result, predicted, time.process_time() - begin
+
+
+class _Runner:
+    """Runs the tasks of a comparison, says how far they are, and adds up what each candidate takes."""
+
+    def __init__(
+        self, options: dict[str, Any], workers: int | None, folder: str | Path | None, say: Callable[[str], None]
+    ) -> None:
+        self.options, self.workers, self.folder, self.say = options, workers, folder, say
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def glances(self, named: Mapping[str, Model], traces: list[Trace]) -> list[Row]:
+        """A row of each candidate without a result, those that do best first."""
+        tasks = [_Task(name, model, "glance", traces, [], self.options) for name, model in named.items()]
+        ranked = []
+        for task, outcome in self._run(_glanced, tasks):
+            if isinstance(outcome, BaseException):
+                ranked.append((np.inf, Row(task.name, None, np.inf, problem=str(outcome))))
+            else:
+                words = f"NRMSE {100 * outcome[0].nrmse:.2f} % at a glance: not on the shortlist"
+                ranked.append((outcome[0].aicc, Row(task.name, None, np.inf, problem=words)))
+        return [row for _, row in sorted(ranked, key=lambda entry: entry[0])]
+
+    def fits(
+        self, named: Mapping[str, Model], traces: list[Trace], splits: list[tuple[str, list[int], list[int]]]
+    ) -> list[Row]:
+        """A row of each candidate, in their order."""
+        tasks = [
+            _Task(name, model, kind, [traces[k] for k in train], [traces[k] for k in test], self.options)
+            for name, model in named.items()
+            for kind, train, test in [("all", list(range(len(traces))), []), *splits]
+        ]
+        done = self._run(_fitted, tasks)
+        return [_row(name, [(task, outcome) for task, outcome in done if task.name == name]) for name in named]
+
+    def _run(self, function: Callable[[_Task], Any], tasks: list[_Task]) -> list[tuple[_Task, Any]]:
+        """Outcomes in the order of the tasks; what is no fault of a candidate is raised."""
+        found: dict[int, Any] = {}
+        for k, outcome in kept_outcomes(function, tasks, self.workers, self.folder):
+            if isinstance(outcome, BaseException) and not isinstance(
+                outcome, DevicelabError | ArithmeticError | ValueError
+            ):
+                raise outcome
+            found[k] = outcome
+            task, spent = tasks[k], ""
+            if isinstance(outcome, BaseException):
+                text = str(outcome).splitlines()[0]
+            else:
+                self.seconds[task.name] += outcome[-1]
+                first = outcome[0]
+                share = first.nrmse if isinstance(first, Glance) else first.metrics["nrmse"]
+                text, spent = f"NRMSE {100 * share:.2f} %", f"{outcome[-1]:>8.1f} CPU s"
+            part = {"all": "fitted", "glance": "glance"}.get(task.kind, f"{task.kind} held out")
+            self.say(f"{len(found):>4} of {len(tasks)}  {task.name:<34} {part:<20} {text:<16}{spent}")
+        return [(task, found[k]) for k, task in enumerate(tasks)]
+
+
+def _best(
+    named: Mapping[str, Model], rows: Sequence[Row], most: int, dropped: Sequence[Row]
+) -> tuple[dict[str, Model], list[Row]]:
+    """The first `most` candidates, and the rows of the others before those `dropped` earlier."""
+    return {row.name: named[row.name] for row in rows[:most]}, [*rows[most:], *dropped]
 
 
 def _row(name: str, parts: list[tuple[_Task, Any]]) -> Row:

@@ -90,8 +90,42 @@ def fit(
         ParameterError: If an option is impossible.
         ConvergenceError: If no descent converged.
     """
+    check_search(screen, starts)
+    problem, clear = pose(
+        model, traces, vary=vary, fixed=fixed, noise=noise, polarity=polarity, drive=drive,
+        series_resistance=series_resistance, periodic=periodic, loss=loss, weights=weights, start=start,
+    )  # fmt: skip
+    say = progress or (lambda line: None)
+    if start is None:
+        best, *others = from_cold(problem, screen, starts, seed, say)
+    else:
+        best, others = problem.descend(_warm_vector(problem, start)), []
+    result = finish(problem, best, seed, others)
+    if not clear:
+        sign = result.model.polarity
+        note = f"the sign of SET does not show in the traces; polarity {sign:+d} is a guess: give polarity=... if known"
+        result = replace(result, warnings=[note, *result.warnings])
+    return result
+
+
+def pose(
+    model: Model,
+    traces: Trace | Sequence[Trace],
+    *,
+    vary: Sequence[str] | None = None,
+    fixed: Sequence[str] = (),
+    noise: Noise | tuple[float, float] | None = None,
+    polarity: int | None = None,
+    drive: Literal["voltage", "current"] = "voltage",
+    series_resistance: float | Literal["fit"] = 0.0,
+    periodic: bool = False,
+    loss: Loss = "linear",
+    weights: Sequence[Array] | None = None,
+    start: FitResult | Model | None = None,
+) -> tuple[Problem, bool]:
+    """What `fit` solves for the same arguments, and whether the traces tell the sign of SET."""
     listed = [traces] if isinstance(traces, Trace) else list(traces)
-    _check_options(drive, series_resistance, loss, screen, starts)
+    _check_options(drive, series_resistance, loss)
     masks = _check(listed, drive)
     checked = _check_weights(weights, listed)
     if periodic:
@@ -119,17 +153,8 @@ def fit(
     )
     check_count(masks, space)
     given = start.noise if noise is None and isinstance(start, FitResult) else noise
-    problem = Problem(listed, masks, fitted_noise(given, listed, drive), space, Bench(drive, periodic), checked, loss)
-    say = progress or (lambda line: None)
-    if before is None:
-        best, *others = from_cold(problem, screen, starts, seed, say)
-    else:
-        best, others = problem.descend(_warm_vector(problem, start, before)), []
-    result = finish(problem, best, seed, others)
-    if not clear:
-        note = f"the sign of SET does not show in the traces; polarity {sign:+d} is a guess: give polarity=... if known"
-        result = replace(result, warnings=[note, *result.warnings])
-    return result
+    weighed = fitted_noise(given, listed, drive)
+    return Problem(listed, masks, weighed, space, Bench(drive, periodic), checked, loss), clear
 
 
 def finish(problem: Problem, best: Any, seed: int, others: Sequence[Any] = ()) -> FitResult:
@@ -158,16 +183,7 @@ def finish(problem: Problem, best: Any, seed: int, others: Sequence[Any] = ()) -
 def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> list[Any]:
     """Descents from the best points of a screen, best first, as `Problem.descend` returns them."""
     say(f"screening {screen} starting points for {len(problem.space.axes)} parameters")
-    easy = problem if problem.exact else problem.assisted(estimate_noise(problem.traces))
-    candidates, coarse = easy.screen(screen, seed), easy.thinned()
-    if problem.stepped:  # their shape parameters have their scale from the template, so it is a good guess itself
-        space = problem.space
-        given = space.encode(space.model, [0.5] * space.n_traces, float(space.series(space.middle)))
-        first = [space.middle, given, *candidates[: SHORTLIST * starts]]
-        candidates = _ranked(easy.rough(), first, most=SHORT)
-    rough = _ranked(coarse, candidates[:starts])
-    if not problem.exact:
-        rough = _ranked(problem.thinned(), rough[:POLISHED], most=SHORT)
+    rough = basins(problem, screen, starts, seed)
     polished: list[Any] = []
     for k, attempt in enumerate(rough[:POLISHED]):
         polished.append(problem.descend(attempt))
@@ -177,18 +193,31 @@ def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callab
     return sorted(polished, key=lambda outcome: float(outcome.chisqr))
 
 
+def basins(problem: Problem, screen: int, starts: int, seed: int) -> list[Array]:
+    """Where rough descents from the best points of a screen end, best first."""
+    easy = problem if problem.exact else problem.assisted(estimate_noise(problem.traces))
+    candidates, coarse = easy.screen(screen, seed), easy.thinned()
+    if problem.stepped:  # their shape parameters have their scale from the template, so it is a good guess itself
+        space = problem.space
+        given = space.encode(space.model, [0.5] * space.n_traces, float(space.series(space.middle)))
+        first = [space.middle, given, *candidates[: SHORTLIST * starts]]
+        candidates = _ranked(easy.rough(), first, most=SHORT)
+    rough = _ranked(coarse, candidates[:starts])
+    return rough if problem.exact else _ranked(problem.thinned(), rough[:POLISHED], most=SHORT)
+
+
 def _ranked(problem: Problem, starts: Sequence[Array], most: int = ROUGH) -> list[Array]:
     """Where short descents end, best first."""
     attempts = sorted((problem.descend(start, most=most) for start in starts), key=lambda attempt: attempt.chisqr)
     return [problem.vector(attempt.params) for attempt in attempts]
 
 
-def _warm_vector(problem: Problem, start: FitResult | Model | None, before: Model) -> Array:
+def _warm_vector(problem: Problem, start: FitResult | Model) -> Array:
     count = len(problem.traces)
     if not isinstance(start, FitResult):
-        return problem.space.encode(before, [0.5] * count, float(problem.space.series(problem.space.middle)))
+        return problem.space.encode(start, [0.5] * count, float(problem.space.series(problem.space.middle)))
     x0 = start.x0 if len(start.x0) == count else [start.x0[0]] * count
-    return problem.space.encode(before, x0, start.series_resistance)
+    return problem.space.encode(start.model, x0, start.series_resistance)
 
 
 def fitted_noise(noise: Noise | tuple[float, float] | None, traces: list[Trace], drive: str) -> Noise:
@@ -207,7 +236,7 @@ def fitted_noise(noise: Noise | tuple[float, float] | None, traces: list[Trace],
     return noise
 
 
-def _check_options(drive: str, series_resistance: float | str, loss: str, screen: int, starts: int) -> None:
+def _check_options(drive: str, series_resistance: float | str, loss: str) -> None:
     if drive not in ("voltage", "current"):
         raise ParameterError("unknown drive", got=repr(drive), allowed="voltage, current")
     if series_resistance != "fit" and not (
@@ -222,6 +251,10 @@ def _check_options(drive: str, series_resistance: float | str, loss: str, screen
         )
     if loss not in TUNING:
         raise unknown_name("loss", loss, list(TUNING))
+
+
+def check_search(screen: int, starts: int) -> None:
+    """Raise `ParameterError` for impossible numbers of starting points."""
     for name, count in (("screen", screen), ("starts", starts)):
         if not 1 <= count <= 1_000_000:
             raise ParameterError(f"{name} is out of bounds", got=count, allowed="1 to 1000000")
