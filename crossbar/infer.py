@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from devicelab.report import Report
 
 from . import study
 from .config import Config
-from .convert import convert
+from .convert import convert, floorplans
 from .convert import report as replaced
 from .experiment import Parts, experiment_from
 from .settings import read_toml
@@ -83,11 +84,16 @@ def infer(
     x = data.test_part(64)[0]
     if layers:
         tables["layers"] = [asdict(one) for one in study.layer_errors(net, mapped, x)]
-    figures = {}
+    figures: dict[str, list[tuple[Callable[[], Any], str]]] = {}
+    if found_tiles := floorplans(mapped):
+        figures["on arrays"] = [
+            (partial(floor.figure, names), "Blocks of the layers on shared tiles; drivers left, sense nodes below.")
+            for floor, names in found_tiles.items()
+        ]
     if sensitivity:
         found = study.sensitivity(net, lut, config, data, draws=draws, say=say, **options)
         tables["sensitivity"] = found.rows()
-        figures["sensitivity"] = found
+        figures["sensitivity"] = [(found.figure, "Bars: 95 % intervals.")]
     if estimate:
         from .estimate import estimate as count
 
@@ -97,7 +103,12 @@ def infer(
     return Inference(tables)
 
 
-def _page(folder: Path, tables: Mapping[str, Any], figures: Mapping[str, study.Sensitivity], source: str) -> None:
+def _page(
+    folder: Path,
+    tables: Mapping[str, Any],
+    figures: Mapping[str, list[tuple[Callable[[], Any], str]]],
+    source: str,
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -108,8 +119,8 @@ def _page(folder: Path, tables: Mapping[str, Any], figures: Mapping[str, study.S
             page.preformatted(rows)
         else:
             page.table(rows)
-        if title in figures:
-            page.figure(figures[title].figure(), title, "Bars: 95 % intervals.")
+        for number, (draw, caption) in enumerate(figures.get(title, [])):
+            page.figure(draw(), title.replace(" ", "_") + (f"_{number}" if number else ""), caption)
     if source:
         page.section("The experiment")
         page.preformatted(source)

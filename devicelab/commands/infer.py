@@ -32,6 +32,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--v-read", default=0.2, show_default=True, help="Voltage of the largest input [V].")
 @click.option("--rows", default=64, show_default=True, help="Word lines of a tile.")
 @click.option("--columns", default=64, show_default=True, help="Bit lines of a tile.")
+@click.option(
+    "--share-tiles",
+    type=click.Choice(["groups", "layers"]),
+    help="Blocks of a convolution's groups, or of all layers, on common tiles.",
+)
 @click.option("--line-resistance", "r_line", default=1.0, show_default=True, help="Ohm a segment, word and bit lines.")
 @click.option("--hidden", default=64, show_default=True, help="Neurons of the hidden layer of the digits' network.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the training.")
@@ -63,6 +68,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 _OF_AN_EXPERIMENT = (
     "weights", "data", "data_folder", "images", "epochs", "draws", "trust", "sensitivity", "layers", "estimate", "out",
+    "share_tiles",
 )  # fmt: skip
 
 
@@ -120,6 +126,7 @@ def _changes(given: set[str], options: dict[str, Any]) -> dict[str, Any]:
         "data": "data.name", "data_folder": "data.folder", "images": "data.images", "weights": "network.weights",
         "epochs": "network.epochs", "draws": "sweep.draws", "file": "device.lut",
         "v_read": "config.v_read", "rows": "config.rows", "columns": "config.columns", "seed": "network.seed",
+        "share_tiles": "config.share_tiles",
     }  # fmt: skip
     changes = {names[key]: options[key] for key in names if key in given}
     if "r_line" in given:

@@ -474,3 +474,35 @@ def test_the_figure_shows_every_block() -> None:
     assert sum(p.get_width() * p.get_height() for p in blocks) == 5 * 128 + floor.used / 2
     assert {t.get_text() for t in figure.legends[0].get_texts()} == {"0", "3", "4", "5"}
     assert [p.matrix.place is not None for p in placed(mapped)] == [True] * 4
+
+
+def test_the_command_shows_shared_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from devicelab.cli import main
+
+    def status(*args: str) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main(list(args))
+        return ended.value.code
+
+    (tmp_path / "e.toml").write_text(
+        '[data]\nname = "digits"\nimages = 20\n[network]\nname = "digits-mlp"\n[device]\nr_on = 1e4\nr_off = 1e5\n'
+        "[config]\nrows = 64\ncolumns = 96\nnonlinear = false\n",
+        encoding="utf-8",
+    )
+    arguments = "infer", "--config", str(tmp_path / "e.toml"), "--share-tiles", "layers"
+    assert status(*arguments, "--out", str(tmp_path / "out")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split() for line in lines if line}
+    # 64 x 64 and 64 x 10 on 64 x 96: one tile, plus and minus
+    assert rows["total"][1:] == ["2", "12,288"]
+    assert rows["without"][-2:] == ["4", "24,576"]
+    assert (tmp_path / "out" / "on_arrays.png").stat().st_size > 5000
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Blocks of the layers on shared tiles" in page
+    bad = tmp_path / "bad.toml"
+    bad.write_text((tmp_path / "e.toml").read_text() + 'share_tiles = "layer"\n')
+    assert status("infer", "--config", str(bad)) == 1
+    assert "layers" in capsys.readouterr().err
+    bad.write_text((tmp_path / "e.toml").read_text() + 'idle_lines = "floating"\n')
+    assert status("infer", "--config", str(bad)) == 1
+    assert "only tiles that layers share" in capsys.readouterr().err
