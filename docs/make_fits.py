@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ import numpy as np
 import fits
 from devicelab import VTEAM, Biolek, Model, NoWindow, Trace, parameter_set
 from devicelab.commands import say
+from devicelab.commands.fit_modes import variants
+from devicelab.models import MODELS
+from devicelab.parameter_sets import parameter_set_info, parameter_sets
 from devicelab.readers import read_dataset, read_traces
 
 PAGE = Path(__file__).parent / "fits.md"
@@ -40,10 +44,8 @@ SETS = {
 }
 """Models that fit in seconds, with the published set that gives the scale of what a trace says nothing of."""
 
-SEEN_WORSE = "linear_ion_drift, team, pku, simmons, data_driven_2021"
-"""Tried on one loop of VCM: NRMSE 37, 34, 13.1, 36 and 44 %, where those above reach 12 to 18 %; pku takes 46 s."""
-
-BEST_BEHIND_RESISTOR = ("VTEAM exponential Biolek p=1", "yakopcic_two_branch")
+SHORTLIST = 2
+"""Candidates that get to the last rung: see `fits.compare`; four are fitted to the end on one trace."""
 
 
 @dataclass
@@ -54,17 +56,19 @@ class Set:
         name: In words.
         traces: The traces.
         options: For `fits.fit`.
-        models: Names of the candidates; all by default.
         holdout: For `fits.compare`.
         picture: Name of its picture; none by default.
+        family: Every model with every window of `devicelab fit --model all` is a candidate, not `candidates` only.
+        pair: Another trace of the same device with its options, predicted with the fitted device, and what it is.
     """
 
     name: str
     traces: list[Trace]
     options: dict[str, Any] = field(default_factory=dict)
-    models: tuple[str, ...] = ()
-    holdout: tuple[Any, ...] = ("cycles",)
+    holdout: tuple[Any, ...] = ()
     picture: str = ""
+    family: bool = False
+    pair: tuple[Trace, dict[str, Any], str] | None = None
 
 
 def candidates() -> dict[str, Model]:
@@ -76,52 +80,70 @@ def candidates() -> dict[str, Model]:
     return out | {name: parameter_set(source) for name, source in SETS.items()}
 
 
+def family() -> dict[str, Model]:
+    """What `devicelab fit --model all` tries."""
+    first = {parameter_set_info(name)["model"]: name for name in reversed(parameter_sets())}
+    return variants([parameter_set(first[name]) for name in MODELS], ("linear", "exponential"))
+
+
 def measured(data: Path) -> list[Set]:
     """The sets of I/V traces, those of most interest first."""
-    knowm = data / "knowm_w_sdc_sine"
-    first = [_knowm(knowm, ohm, 8, 10, "M1") for ohm in (5, 47)]
-    for entry in first:
-        entry.models = ()
-    first[0].picture, first[1].picture = "knowm_5k", "knowm_47k"
     vcm = read_traces(data / "vcm_w264740_40loops" / "ivloops_40cycles.csv")
-    first.append(Set("VCM W264740, 10 µs loops", vcm[:40:13], picture="vcm"))
-    folder = data / "nbsto_schottky_timestamped"
-    sweeps = list(read_dataset(str(folder / "Radius 32 um")).traces)
-    first.append(Set("Nb:SrTiO3, radius 32 µm, -2 V", _like(sweeps, -2)[:3], picture="nbsto_32um"))
     m12 = data / "rram_keithley4200_h16248L" / "M12"
     sets, resets = (read_traces(m12 / f"03 endurance {kind}.xlsx") for kind in ("set", "reset"))
-    first.append(Set("H16248L, SET and RESET sweeps", [*sets[1:11:5], *resets[1:11:5]], picture="h16248l"))
-    rest = []
-    for hertz in (10, 100, 1, 1000):
-        for ohm in (5, 47):
-            for device in ("M1", "M2", "M3"):
-                if (hertz, device) != (10, "M1") and _folder(knowm, ohm, 8, hertz, device).is_dir():
-                    rest.append(_knowm(knowm, ohm, 8, hertz, device))
-    rest += [_knowm(knowm, 5, 3, 10, device) for device in ("M1", "M2", "M3")]
-    schottky = ("VTEAM exponential", "vteam_asymmetric", "yakopcic_two_branch")
-    for words, level, kind in (("Radius 10 um", -3, "cycles"), ("Radius 100 um", -2, "cycles")):
-        traces = _like(list(read_dataset(str(folder / words)).traces), level)
-        name = f"Nb:SrTiO3, {words.lower().replace('um', 'µm')}, {level} V"
-        first.append(Set(name, traces[:3], models=schottky, holdout=(kind,)))
+    switches = [
+        Set("VCM W264740, 10 µs loops", vcm[:40:13], {}, ("cycles",), "vcm", True),
+        Set("H16248L, SET and RESET sweeps", [*sets[1:11:5], *resets[1:11:5]], {}, ("cycles",), "h16248l", True),
+    ]
+    return [*switches, *_schottky(data / "nbsto_schottky_timestamped"), *_knowm(data / "knowm_w_sdc_sine")]
+
+
+def _schottky(folder: Path) -> list[Set]:
+    """Nb:SrTiO3: a junction behind the resistance of its electrode, which is fitted.
+
+    Of the long sweeps every second sample.
+    """
+    behind = {"series_resistance": "fit"}
+    out = []
+    for radius, level in ((32, -2), (10, -3), (100, -2)):
+        traces = _like(list(read_dataset(str(folder / f"Radius {radius} um")).traces), level)[:3]
+        thin = [Trace(trace.t[::2], trace.v[::2], trace.i[::2], meta=trace.meta) for trace in traces]
+        name = f"Nb:SrTiO3, radius {radius} µm, {level} V"
+        out.append(Set(name, thin, behind, ("cycles",), f"nbsto_{radius}um"))
     old = list(read_dataset(str(folder / "Old device")).traces)
-    rest.append(Set("Nb:SrTiO3, old device, -1 to -4 V", old, models=schottky, holdout=("amplitudes",)))
-    return [*first, *rest]
+    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, ("amplitudes",), "nbsto_old")]
 
 
 def _like(traces: Sequence[Trace], level: int) -> list[Trace]:
     return [trace for trace in traces if round(float(trace.v.min())) == level]
 
 
-def _folder(knowm: Path, ohm: int, tenths: int, hertz: int, device: str) -> Path:
-    return knowm / f"{ohm}kohm" / f"{ohm}kohm_.{tenths}V_{hertz}Hz_{device}"
+def _knowm(folder: Path) -> list[Set]:
+    """W-SDC: one period of a sine for each device, rate and resistor.
 
-
-def _knowm(knowm: Path, ohm: int, tenths: int, hertz: int, device: str) -> Set:
-    found = read_dataset(str(_folder(knowm, ohm, tenths, hertz, device))).traces
-    source = next(trace for trace in found if "Resistor" in trace.meta["file"])
-    options = {"series_resistance": ohm * 1e3, "periodic": True, "screen": 512, "starts": 2}
-    name = f"W-SDC {device}, {hertz} Hz, 0.{tenths} V, {ohm} kΩ"
-    return Set(name, [source], options, BEST_BEHIND_RESISTOR, ())
+    The same device behind the other resistor, or at the other amplitude, is predicted.
+    """
+    found: dict[tuple[int, int, int, str], Set] = {}
+    for tenths, hertz in ((8, 10), (8, 1), (8, 100), (8, 1000), (3, 10)):
+        for ohm in (5, 47):
+            for device in ("M1", "M2", "M3"):
+                here = folder / f"{ohm}kohm" / f"{ohm}kohm_.{tenths}V_{hertz}Hz_{device}"
+                if not here.is_dir():
+                    continue
+                traces = read_dataset(str(here)).traces
+                source = next(trace for trace in traces if "Resistor" in trace.meta["file"])
+                options = {"series_resistance": ohm * 1e3, "periodic": True, "screen": 512, "starts": 2}
+                name = f"W-SDC {device}, {hertz} Hz, 0.{tenths} V, {ohm} kΩ"
+                picture = f"knowm_{device.lower()}_{hertz}hz_{tenths}_{ohm}k"
+                found[tenths, hertz, ohm, device] = Set(name, [source], options, (), picture)
+    for (tenths, hertz, ohm, device), entry in found.items():
+        other = (8, hertz, 52 - ohm, device) if tenths == 8 else (8, hertz, ohm, device)
+        words = f"{52 - ohm} kΩ" if tenths == 8 else "0.8 V"
+        if other not in found and (3, hertz, ohm, device) in found:
+            other, words = (3, hertz, ohm, device), "0.3 V"
+        if other in found:
+            entry.pair = (found[other].traces[0], found[other].options, words)
+    return list(found.values())
 
 
 PARTS = ("+ out", "+ back", "- out", "- back")
@@ -146,40 +168,83 @@ def structure(result: fits.FitResult) -> tuple[float, str]:
     return lagged / squares, f"{PARTS[most]}, {100 * shares[most] / shares.sum():.0f} %"
 
 
-def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int, pictures: bool) -> str:
-    """One line of the table."""
+def static(entry: Set) -> float:
+    """NRMSE of a current that no voltage switches: any two sinh branches and a state for each trace."""
+    still = candidates()["VTEAM exponential"].replace(k_on=1e-60, k_off=1e-60)
+    names = ["r_on", "r_off", "b_on", "b_off"]
+    return float(fits.fit(still, entry.traces, vary=names, **{**entry.options, "screen": 512}).metrics["nrmse"])
+
+
+def other_trace(best: fits.FitResult, entry: Set) -> dict[str, float]:
+    """Metrics of the fitted device on the pair of the set; only the initial state is taken from it."""
+    if entry.pair is None:
+        return {}
+    trace, options, _ = entry.pair
+    given = {**options, "screen": 64, "starts": 2}
+    found = fits.fit(best.model, trace, vary=[], noise=best.noise, polarity=best.model.polarity, **given)
+    return dict(found.metrics)
+
+
+def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int) -> dict[str, Any]:
+    """What a line of the table says."""
     begin = time.perf_counter()
-    options = {"starts": 3, **entry.options}
-    chosen = {name: models[name] for name in entry.models} if entry.models else models
     folder = None if work is None else work / "fits"
     found = fits.compare(
-        chosen, entry.traces, holdout=entry.holdout if len(entry.traces) > 1 else (), folds=2, shortlist=3,
-        workers=workers, folder=folder, progress=say,
-        **options,
+        models, entry.traces, holdout=entry.holdout, folds=2, shortlist=SHORTLIST, workers=workers, folder=folder,
+        progress=say, **{"starts": 3, **entry.options},
     )  # fmt: skip
     best, first = found.best, found.rows[0]
-    if pictures and entry.picture:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from devicelab import plot
-
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        figure = plot.fit(best.traces[0], best.simulate()[0], best.masks[0])
-        figure.savefig(IMAGES / f"{entry.picture}.png", dpi=90, bbox_inches="tight")
-    hidden = first.cycles or first.amplitudes
-    held = f"{100 * hidden['nrmse']:.2f} % | {hidden['log_rmse']:.3f}" if hidden else "- | -"
-    m = best.metrics
+    hidden = first.cycles or first.amplitudes or {}
+    held = "other cycles" if first.cycles else "other amplitudes"
+    if entry.pair is not None:
+        hidden, held = other_trace(best, entry), entry.pair[2]
     rho, where = structure(best)
+    resistance = best.series_resistance
     if work is not None:
         (work / "reports").mkdir(parents=True, exist_ok=True)
-        (work / "reports" / f"{_stem(entry.name)}.txt").write_text(found.report() + "\n", encoding="utf-8")
-    line = (
-        f"| {entry.name} | {len(entry.traces)} | {len(chosen)} | {first.name} | {100 * m['nrmse']:.2f} % | "
-        f"{m['log_rmse']:.3f} | {held} | {rho:.2f} | {where} | {100 * m['masked']:.0f} % |"
+        (work / "reports" / f"{_stem(entry.name)}.txt").write_text(f"{found.report()}\n\n{best.report()}\n", "utf-8")
+    if entry.picture:
+        draw(best, IMAGES if work is None else work / "pictures", entry.picture)
+    fitted = [
+        {"model": r.name, "nrmse": r.result.metrics["nrmse"]} for r in found.rows if r.result is not None
+    ]  # those that were fitted to the end, best first
+    out = {
+        "traces": len(entry.traces), "tried": len(models), "best": first.name, "fitted": fitted,
+        "nrmse": best.metrics["nrmse"], "log_rmse": best.metrics["log_rmse"], "masked": best.metrics["masked"],
+        "static": static(entry), "held": held if hidden else "", "held_nrmse": hidden.get("nrmse"),
+        "held_log_rmse": hidden.get("log_rmse"), "rho": rho, "where": where, "trusted": best.trusted,
+        "resistance": resistance if entry.options.get("series_resistance") == "fit" else None,
+        "cpu": sum(r.seconds for r in found.rows),
+    }  # fmt: skip
+    sys.stderr.write(f"{line(entry.name, out)} {time.perf_counter() - begin:.0f} s\n")
+    return out
+
+
+def draw(best: fits.FitResult, folder: Path, name: str) -> None:
+    """The loop of the first trace with its fit and residual."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from devicelab import plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = plot.fit(best.traces[0], best.simulate()[0], best.masks[0])
+    figure.savefig(folder / f"{name}.png", dpi=90, bbox_inches="tight")
+    plt.close(figure)
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """One line of the table."""
+    held = "- | - | -"
+    if found["held"]:
+        held = f"{found['held']} | {100 * found['held_nrmse']:.2f} % | {found['held_log_rmse']:.3f}"
+    return (
+        f"| {name} | {found['traces']} | {found['best']} | {100 * found['nrmse']:.2f} % | {found['log_rmse']:.3f} | "
+        f"{100 * found['static']:.1f} % | {held} | {found['rho']:.2f} | {found['where']} | "
+        f"{100 * found['masked']:.0f} % |"
     )
-    sys.stderr.write(f"{line} {time.perf_counter() - begin:.0f} s\n")
-    return line
 
 
 def _stem(name: str) -> str:
@@ -187,8 +252,8 @@ def _stem(name: str) -> str:
 
 
 HEAD = (
-    "| set | traces | models tried | best | NRMSE | log10 RMSE | NRMSE held out | log10 RMSE held out | "
-    "lag-1 autocorrelation | most of the squares | left out (compliance) |\n" + "| --- " * 11 + "|"
+    "| set | traces | best | NRMSE | log10 RMSE | static NRMSE | held out | NRMSE | log10 RMSE | "
+    "lag-1 autocorrelation | most of the squares | left out (compliance) |\n" + "| --- " * 12 + "|"
 )
 
 
@@ -198,23 +263,23 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, help="folder that keeps fits and rows")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pictures", action="store_true")
-    parser.add_argument("--only", default="", help="sets whose name holds these words; the page stays as it is")
+    parser.add_argument("--pictures", action="store_true", help="copy those of the page to docs/images/fits")
+    parser.add_argument("--only", default="", help="sets whose name matches; the page stays as it is")
     parser.add_argument("--write", action="store_true", help="fit nothing; the page gets the rows that are kept")
     given = parser.parse_args()
-    models, sets = candidates(), measured(given.data)
+    models, everything, sets = candidates(), family(), measured(given.data)
     file = None if given.work is None else given.work / "rows.json"
-    rows: dict[str, str] = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    rows: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file is not None and file.exists() else {}
     for entry in sets:
-        if given.write or given.only not in entry.name or entry.name in rows:
+        if given.write or not re.search(given.only, entry.name) or entry.name in rows:
             continue
-        rows[entry.name] = row(entry, models, given.work, given.workers, given.pictures)
+        rows[entry.name] = row(entry, everything if entry.family else models, given.work, given.workers)
         if file is not None:
             file.write_text(json.dumps(rows, indent=1))
     if given.only:
         return
     missing = [entry.name for entry in sets if entry.name not in rows]
-    lines = [HEAD, *(rows[entry.name] for entry in sets if entry.name in rows), ""]
+    lines = [HEAD, *(line(entry.name, rows[entry.name]) for entry in sets if entry.name in rows), ""]
     lines.append(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}.")
     lines[-1] += f" Not run: {'; '.join(missing)}." if missing else ""
     text = PAGE.read_text(encoding="utf-8")
