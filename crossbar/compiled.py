@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -63,17 +66,9 @@ def packed(chip: Chip, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     """
     lay, c = chip.layout, chip.config
     tall = matrix.shape[2] // c.rows * c.rows
-    codes = steps(c.adc.bits or 2)
-    tiny = torch.finfo(matrix.dtype).tiny
-    step = (chip.adc_range / codes).clamp_min(tiny)
-    analog = c.partial_sums == "analog"
-    step = step.expand(lay.matrices, 1 if analog else lay.row_tiles, lay.channels, matrix.shape[-1])
-    most = torch.full((), float(codes), dtype=matrix.dtype)
-    if c.sense.saturation is not None:
-        most = torch.minimum(most, (c.sense.saturation * chip.full_scale / step.amax()).round())
-    gain = step.reciprocal() if chip.gain is None else chip.gain / step
+    step, gain, zeros = converter(chip)
     weights = matrix * gain.unsqueeze(2)
-    zeros = torch.zeros_like(step) if chip.offset is None else chip.offset / step
+    most = torch.full((), largest_code(chip), dtype=matrix.dtype)
     weights, step, zeros = (a[..., : lay.n_out] for a in (weights, step, zeros))
     if chip.order_out is not None:
         back = chip.order_out.argsort()
@@ -86,11 +81,32 @@ def packed(chip: Chip, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     features = tall // c.rows
     ends = features * (torch.arange(lay.row_tiles + 1) * c.rows - idle)
     ends[0] = 0
-    starts = ends[[0, -1]] if analog else ends
+    starts = ends[[0, -1]] if c.partial_sums == "analog" else ends
     pad = -flat.shape[-1] % MR
     blocks = torch.nn.functional.pad(flat, (0, pad)).unflatten(2, (-1, MR)).transpose(1, 2).contiguous()
     step, zeros = (torch.nn.functional.pad(a.flatten(2), (0, pad)).contiguous() for a in (step, zeros))
     return blocks, starts, step, zeros, most
+
+
+def converter(chip: Chip) -> tuple[Tensor, Tensor, Tensor]:
+    """Step of every converter [A], steps per ampere at its input, and steps that it adds.
+
+    Each [M, R, channels, K outputs]; R is 1 where row tiles share a converter.
+    """
+    step = (chip.adc_range / steps(chip.config.adc.bits or 2)).clamp_min(torch.finfo(chip.adc_range.dtype).tiny)
+    step = step.expand(chip._sensed_shape)
+    gain = step.reciprocal() if chip.gain is None else chip.gain / step
+    zeros = torch.zeros_like(step) if chip.offset is None else chip.offset / step
+    return step, gain, zeros
+
+
+def largest_code(chip: Chip) -> float:
+    """Largest code of the converters, or the code at which the integrator saturates."""
+    codes, saturation = float(steps(chip.config.adc.bits or 2)), chip.config.sense.saturation
+    if saturation is None:
+        return codes
+    step = (chip.adc_range / codes).clamp_min(torch.finfo(chip.adc_range.dtype).tiny)
+    return min(codes, float((saturation * chip.full_scale / step.amax()).round()))
 
 
 def lines(chip: Chip, inputs: Tensor, features: int, apart: int) -> Tensor:
@@ -123,29 +139,59 @@ def products(chip: Chip, source: Source, features: list[Tensor], pack: tuple[Ten
     """
     lay = chip.layout
     x = features[0] if len(features) == 1 else torch.stack(features)
-    columns, batch = lay.channels * lay.n_out, len(source.x)
-    if isinstance(source, Image):
-        area = int(features[0][0, 0].numel())
-        size = source.window.size(source.spatial)
-        corner = source.window.corners(source.spatial)
-        positions, channels = len(corner), source.channels
-        inputs = source.window.offsets(channels, source.spatial)
-        images = torch.arange(batch).unsqueeze(1)
-        corners = (images * (lay.matrices * channels * area) + corner).flatten()
-        places = (images * (lay.matrices * columns * positions) + torch.arange(positions)).flatten()
-        stride = positions
-        shifts = torch.arange(lay.matrices).unsqueeze(1) * torch.tensor([channels * area, columns * positions])
-    else:
-        inputs, corners = torch.arange(lay.n_in), torch.arange(batch) * lay.n_in
-        places, stride, shifts = torch.arange(batch), batch, torch.zeros(1, 2, dtype=torch.int64)
-    offsets = lines(chip, inputs, len(features), features[0].numel())
-    total = batch * lay.matrices * columns * (stride if isinstance(source, Image) else 1)
-    flat = _tiled_product(x.contiguous().flatten(), shifts, offsets, corners, *pack, places, columns, stride, total)
-    if isinstance(source, Image):
-        out = flat.view(batch, lay.matrices, lay.channels, lay.n_out, -1)
-        out = _combined(out, lay.coefficients(), 2)
-        return out.reshape(batch, lay.matrices * lay.n_out, *size)
-    return _combined(flat.view(lay.channels, lay.n_out, batch), lay.coefficients(), 0).T
+    g = Geometry.of(chip, source)
+    offsets = lines(chip, g.inputs, len(features), features[0].numel())
+    columns = lay.channels * lay.n_out
+    flat = _tiled_product(
+        x.contiguous().flatten(), g.shifts, offsets, g.corners, *pack, g.places, columns, g.stride, g.total
+    )
+    return g.shaped(flat)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where windows (or vectors) lie in flat inputs, and their outputs in flat outputs."""
+
+    inputs: Tensor  # place of every input from the corner of a window
+    corners: Tensor  # [p]
+    places: Tensor  # of the positions in the outputs, [p]
+    stride: int  # from one output to the next
+    shifts: Tensor  # where each matrix's inputs and outputs begin, [M, 2]
+    total: int  # outputs
+    shaped: Callable[..., Tensor]  # from flat outputs to the result's shape: channels combined
+
+    @staticmethod
+    def of(chip: Chip, source: Source) -> Geometry:
+        """That of a matrix's inputs."""
+        lay = chip.layout
+        columns, batch = lay.channels * lay.n_out, len(source.x)
+        if not isinstance(source, Image):
+
+            def rows(flat: Tensor, back: Tensor | None = None) -> Tensor:
+                parts = flat.view(lay.channels, lay.n_out, batch)
+                return _combined(parts if back is None else parts[:, back], lay.coefficients(), 0).T
+
+            corners, places = torch.arange(batch) * lay.n_in, torch.arange(batch)
+            shifts = torch.zeros(1, 2, dtype=torch.int64)
+            return Geometry(torch.arange(lay.n_in), corners, places, batch, shifts, batch * columns, rows)
+        spatial, channels = source.spatial, source.channels
+        area, size, corner = math.prod(spatial), source.window.size(spatial), source.window.corners(spatial)
+        positions, images = len(corner), torch.arange(batch).unsqueeze(1)
+
+        def planes(flat: Tensor, back: Tensor | None = None) -> Tensor:
+            parts = flat.view(batch, lay.matrices, lay.channels, lay.n_out, positions)
+            out = _combined(parts if back is None else parts[..., back, :], lay.coefficients(), 2)
+            return out.reshape(batch, lay.matrices * lay.n_out, *size)
+
+        return Geometry(
+            source.window.offsets(channels, spatial),
+            (images * (lay.matrices * channels * area) + corner).flatten(),
+            (images * (lay.matrices * columns * positions) + torch.arange(positions)).flatten(),
+            positions,
+            torch.arange(lay.matrices).unsqueeze(1) * torch.tensor([channels * area, columns * positions]),
+            batch * lay.matrices * columns * positions,
+            planes,
+        )
 
 
 def _combined(out: Tensor, coefficients: list[float], dim: int) -> Tensor:

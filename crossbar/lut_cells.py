@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +41,10 @@ class Table(Protocol):
 
 MOST_TERMS = 14
 """Of a polynomial that stands for a table: more cost as much as reading the table."""
+
+
+MARGIN = 1.01
+"""Of bounds found from samples of a table."""
 
 
 class LutCells(_Tensors):
@@ -107,12 +112,42 @@ class LutCells(_Tensors):
 
     def amplitudes(self) -> Tensor:
         """a_r(x) of every cell, [rank, *tiles, m, n]."""
+        return self._between_states(self._factors.T)
+
+    def _between_states(self, rows: Tensor) -> Tensor:
+        """Numbers given for the table's states, [k, s], at the cells' states and scales, [k, *tiles, m, n]."""
         x = self.x.to(torch.float64)
         low = (torch.searchsorted(self._states, x.detach(), right=True) - 1).clamp(0, len(self._states) - 2)
         t = (x - self._states[low]) / (self._states[low + 1] - self._states[low])
-        rows = self._factors.T
-        amplitudes: Tensor = rows[:, low] * (1 - t) + rows[:, low + 1] * t
-        return amplitudes if self.scale is None else amplitudes * self.scale.to(torch.float64)
+        found: Tensor = rows[:, low] * (1 - t) + rows[:, low + 1] * t
+        return found if self.scale is None else found * self.scale.to(torch.float64)
+
+    def bounds(self, most: float, steps: Sequence[float] = ()) -> Tensor:
+        """Bounds for every cell at voltages up to `most`, as far as the table goes, [3 + steps, *tiles, m, n].
+
+        Args:
+            most: Largest voltage [V].
+            steps: Changes of a voltage [V].
+
+        Returns:
+            Of |current| [A], of conductance [S], of |second derivative| [A / V^2], and of the change of the second
+            derivative over each of `steps`. A table's second derivative jumps at its nodes.
+        """
+        inside = (self.nodes > -most) & (self.nodes < most)
+        ends = torch.cat([self.nodes.new_tensor([-most]), self.nodes[inside], self.nodes.new_tensor([most])])
+        shares = torch.linspace(0.001, 0.999, 9, dtype=torch.float64, device=self.device)
+        v = (ends[:-1, None] + shares * ends.diff()[:, None]).flatten()
+        low, t, h = self._locate(v.clamp(self.nodes[0].item(), self.nodes[-1].item()))
+        c = self._factors @ self.pieces.detach().movedim(1, 0)[..., low]  # [4, s, samples]
+        bend = (2 * c[2] + 6 * t * c[3]) / h**2
+        rows = [_cubic(c, t), (c[1] + t * (2 * c[2] + 3 * t * c[3])) / h, bend]
+        found = [row.abs().amax(-1) for row in rows]
+        for step in steps:
+            last = torch.searchsorted(v, v + step, right=True)
+            reach = int((last - torch.arange(len(v), device=self.device)).max())  # samples within, and the next
+            padded = torch.nn.functional.pad(bend.unsqueeze(0), (reach, reach), mode="replicate")[0]
+            found.append((padded.unfold(-1, 2 * reach + 1, 1) - bend.unsqueeze(-1)).abs().amax((-1, -2)))
+        return self._between_states(MARGIN * torch.stack(found))
 
     def polynomial(self, low: float, high: float, tolerance: float) -> Tensor | None:
         """One polynomial for each term of the sum instead of its pieces, where they are smooth enough.

@@ -11,7 +11,7 @@ from devicelab.errors import ParameterError, ShapeError
 from devicelab.noise import BOLTZMANN, CHARGE
 from devicelab.variability import normal
 
-from . import compiled
+from . import compiled, expansion
 from .chip import Chip
 from .chip import Written as Written
 from .converters import convert_current, reads, sense
@@ -126,7 +126,10 @@ class TiledMatrix(Chip):
 
     def _once(self, source: Source, u: Tensor, written: Written) -> Tensor:
         """Sum of currents [A] in units of the largest weight, one read."""
-        if self._solved:
+        series = expansion.series(self, u, written)
+        if series is not None and expansion.converts(self):
+            out = expansion.products(self, source, u, series)
+        elif self._solved:
             out = self._in_parts(source, u, written)
         elif not self._partials_matter:
             out = source.direct(self._features(u), self._flat(written))
@@ -190,7 +193,8 @@ class TiledMatrix(Chip):
         vectors = nn.functional.pad(vectors, (self.layout.idle_rows, 0))
         m, r, k = self.layout.matrices, self.layout.row_tiles, self.layout.column_tiles
         columns = m * r * self.layout.channels * k * self.layout.outputs
-        each = self.layout.shape.numel() * _BYTES_PER_CELL if self._solved else 4 * columns * u.element_size()
+        solved = self._solved and expansion.series(self, u, written) is None
+        each = self.layout.shape.numel() * _BYTES_PER_CELL if solved else 4 * columns * u.element_size()
         parts = [self._through(part, written) for part in vectors.split(max(1, int(self.config.budget // each)), dim=1)]
         out = torch.cat(parts, dim=1)[..., : self.n_out]
         if self.order_out is not None:
@@ -218,6 +222,8 @@ class TiledMatrix(Chip):
             features = torch.cat(self._features(u), dim=-1)  # [M, R, b, F rows]
             found: Tensor = (features @ written.matrix.flatten(-2)).unflatten(-1, written.matrix.shape[-2:])
             return found
+        if (series := expansion.series(self, u, written)) is not None:
+            return expansion.currents(self, u, series)
         c = self.config
         solved = self._solver(written)
 
