@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ from .fast import MAX_HALVINGS, SMOOTH, Fast, extremes, one_sided
 from .lines import Line
 from .lut_cells import LutCells
 from .newton import Circuit
+from .optional import loaded
 
 LARGEST_RESIDENT = 64
 """Word or bit lines of a tile whose state a program keeps on chip: beyond it registers spill."""
@@ -29,14 +29,9 @@ OHMIC, SINH, TABLE, POLYNOMIAL = 0, 1, 2, 3
 CONVERGED = 1
 
 
-@cache
 def kernels() -> ModuleType | None:
     """The Triton kernels, or None where Triton is not installed or cannot be used."""
-    try:
-        from . import gpu_kernel
-    except (ImportError, OSError, RuntimeError):
-        return None
-    return gpu_kernel
+    return loaded("gpu_kernel")
 
 
 def suits(circuit: Circuit) -> bool:

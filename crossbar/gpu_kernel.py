@@ -56,6 +56,20 @@ def _sinh(v, g, b, HALVINGS: tl.constexpr):
 
 
 @jit
+def located(v, nodes, bins, n_nodes, n_bins, REFINE: tl.constexpr):
+    """Voltages clamped to a table, the pieces in which they lie, how far into them (0 to 1), and how wide those are."""
+    first, last = tl.load(nodes), tl.load(nodes + n_nodes - 1)
+    at = tl.where(v == v, tl.minimum(tl.maximum(v, first), last), first)
+    piece = tl.load(bins + tl.minimum(((at - first) * (n_bins / (last - first))).to(tl.int32), n_bins - 1))
+    for _ in tl.static_range(REFINE):
+        beyond = (piece < n_nodes - 2) & (at >= tl.load(nodes + piece + 1))
+        piece = tl.where(beyond, piece + 1, piece)
+    start = tl.load(nodes + piece)
+    width = tl.load(nodes + piece + 1) - start
+    return at, piece, (at - start) / width, width
+
+
+@jit
 def _table(
     v,
     amplitudes,
@@ -71,15 +85,7 @@ def _table(
     REFINE: tl.constexpr,
 ):
     """The law of `LutCells`: piecewise cubic in voltage, a sum of `RANKS` terms, linear beyond its ends."""
-    first, last = tl.load(nodes), tl.load(nodes + n_nodes - 1)
-    at = tl.where(v == v, tl.minimum(tl.maximum(v, first), last), first)
-    piece = tl.load(bins + tl.minimum(((at - first) * (n_bins / (last - first))).to(tl.int32), n_bins - 1))
-    for _ in tl.static_range(REFINE):
-        beyond = (piece < n_nodes - 2) & (at >= tl.load(nodes + piece + 1))
-        piece = tl.where(beyond, piece + 1, piece)
-    start = tl.load(nodes + piece)
-    width = tl.load(nodes + piece + 1) - start
-    t = (at - start) / width
+    at, piece, t, width = located(v, nodes, bins, n_nodes, n_bins, REFINE)
     i, d = tl.zeros_like(v), tl.zeros_like(v)
     for rank in tl.static_range(RANKS):
         c = pieces + (piece * RANKS + rank) * 4

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +11,7 @@ from devicelab.errors import ParameterError
 
 from .cells import Ohmic
 from .dissection import dissected
+from .optional import loaded
 from .wires import Wires
 
 LAPACK = 64
@@ -157,23 +156,13 @@ def _without_gradients(
     return j, share.reshape(*tiles, m, m), done[:, j:].reshape(*tiles, n - j, m)
 
 
-@cache
-def _compiled() -> Any:
-    """The compiled inverse, or None where numba is missing or has nowhere to keep what it compiled."""
-    try:
-        from .inverse import invert
-    except (ImportError, OSError, RuntimeError):
-        return None
-    return invert
-
-
 def _inverse_into(out: Tensor, a: Tensor) -> None:
     """Inverse of positive definite matrices of which only the lower triangle is read, both [tiles, m, m]."""
     m = a.shape[-1]
-    compiled = _compiled() if a.device.type == "cpu" else None
+    compiled = loaded("inverse") if a.device.type == "cpu" else None
     if compiled is not None and m <= COMPILED:
         out.copy_(a)
-        compiled(out.numpy())
+        compiled.invert(out.numpy())
         return
     if m <= LAPACK:
         out.copy_(torch.cholesky_inverse(torch.linalg.cholesky(a)))

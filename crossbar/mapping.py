@@ -11,7 +11,7 @@ from devicelab.errors import ParameterError, ShapeError
 from devicelab.noise import BOLTZMANN, CHARGE
 from devicelab.variability import normal
 
-from . import compiled, expansion
+from . import compiled, expansion, gpu_product
 from .chip import Chip
 from .chip import Written as Written
 from .converters import convert_current, reads, sense
@@ -79,6 +79,8 @@ class TiledMatrix(Chip):
         written = written or Written(self.g, self.matrix, self.seen)
         device = "cuda" if source.x.is_cuda else "cpu"
         with torch.autocast(device, enabled=False):
+            if gpu_product.suits(self, source.x):
+                return self._fitted(gpu_product.product(self, source, written), 1)
             peak, u = self._scaled(source)
             out = None
             for weight, part in reads(u, self.config.dac):
@@ -282,9 +284,13 @@ class TiledMatrix(Chip):
         total = self.layout.sensed(g, combine=False)
         thermal = 4 * BOLTZMANN * d.temperature * d.bandwidth * (v != 0) + 2 * CHARGE * d.bandwidth * v.abs()
         variance = (v * v) @ relative.flatten(-2) + thermal.to(v.dtype) @ total.flatten(-2)
-        self.reads += 1
-        z = normal(tuple(variance.shape), generator(self.config, self.stream, READS, self.reads))
-        noise = variance.sqrt() * torch.from_numpy(z).to(variance)
+        if variance.is_cuda:
+            z = gpu_product.drawn(self, variance.shape, variance.device).to(variance)
+        else:
+            self.reads += 1
+            drawn = normal(tuple(variance.shape), generator(self.config, self.stream, READS, self.reads))
+            z = torch.from_numpy(drawn).to(variance)
+        noise = variance.sqrt() * z
         noisy: Tensor = i + noise.unflatten(-1, i.shape[-2:])
         return noisy
 
