@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..errors import FileFormatError, ParameterError, unknown_name
-from ..files import replacing, write_text
+from ..errors import ParameterError, unknown_name
 from ..models import MODELS, model_class
 from ..models.base import Model
 from ..parameter_sets import parameter_set, parameter_set_info, parameter_sets
 from . import choose, fit_modes, number, parse_window, read_files, say
+from .fit_out import Out, fingerprint
+
+if TYPE_CHECKING:
+    import fits
 
 
 @click.command()
@@ -95,9 +98,16 @@ def command(
     options |= {"series_resistance": _series(series_resistance)} if series_resistance else {}
     options |= {"periodic": True} if periodic else {}
     options |= {"loss": "huber"} if robust else {}
-    force = force or (out is not None and (out / fit_modes.UNFINISHED).is_dir())  # of this command, stopped
-    if out is not None and not (each or each_cycle):
-        _check_out(out, force)
+    several = compare or model_name == "all"
+    place = None
+    if out is not None and not each:
+        asked = {
+            "files": [str(Path(file).resolve()) for file in files], **options, "model": model_name, "window": window,
+            "resistance": resistance, "values": values, "index": index, "profile": profile, "duration": duration,
+            "several": several, "cycles": each_cycle, "shortlist": shortlist, "profiles": profiles, "draws": draws,
+            "advise": advise,
+        }  # fmt: skip
+        place = Out(out, force, fingerprint(asked), _names(several, each_cycle, profiles))
     wanted = list(MODELS) if model_name == "all" else [model_name]
     templates = [_template(name, window, resistance, values) for name in wanted]
     if each:
@@ -109,32 +119,37 @@ def command(
     import fits
 
     if each_cycle:
-        fit_modes.cycles(templates[0], traces, out, force, workers=workers, **options)
+        fit_modes.cycles(templates[0], traces, place, workers=workers, **options)
+        if place is not None:
+            place.done()
         return
-    if compare or model_name == "all":
+    if several:
         laws = [resistance] if resistance else ["linear", "exponential"]
         models = fit_modes.variants(templates, laws)
         most = 6 if shortlist is None and model_name == "all" else shortlist
-        result = fit_modes.compare(models, traces, out, force, workers=workers, shortlist=most, **options)
+        result = fit_modes.compare(models, traces, place, workers=workers, shortlist=most, **options)
     else:
         result = fits.fit(templates[0], traces, progress=say, **options)
     click.echo(result.to_json() if as_json else result.report())
-    if out is not None:
-        _write(out, result, force)
-    fit_modes.after(result, out, force, profiles, advise, draws, workers)
+    if place is not None:
+        _write(place, result)
+    fit_modes.after(result, place, profiles, advise, draws, workers)
+    if place is not None:
+        place.done()
+        say(f"wrote {place.path}")
 
 
-def _check_out(out: Path, force: bool) -> None:
-    """Refuse before the fit what would be refused after it."""
-    if out.exists() and not out.is_dir():
-        raise FileFormatError("--out is a file", got=str(out), allowed="a folder, made if it does not exist")
-    taken = [name for name in ("fit.json", "device.toml", "device.subckt", "fit_1.png") if (out / name).exists()]
-    if taken and not force:
-        raise FileFormatError(
-            "the folder holds a fit already: a file exists",
-            got=", ".join(str(out / name) for name in taken),
-            hint="another --out, or --force to replace them",
-        )
+PICTURES = 8
+"""Traces that get a picture."""
+
+
+def _names(several: bool, each_cycle: bool, profiles: bool) -> list[str]:
+    """Files that the command may write."""
+    if each_cycle:
+        return ["cycles.txt", "cycles.png", "agreement.png"]
+    names = ["fit.json", "device.toml", "device.subckt", *(f"fit_{k + 1}.png" for k in range(PICTURES))]
+    names += ["comparison.txt", "comparison.png"] if several else []
+    return names + (["profiles.png"] if profiles else [])
 
 
 def _series(text: str) -> float | Literal["fit"]:
@@ -157,25 +172,20 @@ def _template(name: str, window: str, resistance: str | None, held: dict[str, fl
     return model.replace(**changes)
 
 
-def _write(out: Path, result: object, force: bool) -> None:
+def _write(out: Out, result: fits.FitResult) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    import fits
     import netlists
 
     from .. import plot
 
-    if not isinstance(result, fits.FitResult):
-        raise TypeError(type(result).__name__)
-    out.mkdir(parents=True, exist_ok=True)
-    result.to_json(out / "fit.json", force=force)
-    write_text(out / "device.toml", result.parameter_set(), force=force)
-    write_text(out / "device.subckt", netlists.subckt(result.model), force=force)
+    out.text("fit.json", result.to_json())
+    out.text("device.toml", result.parameter_set())
+    out.text("device.subckt", netlists.subckt(result.model))
     for k, (measured, fitted, mask) in enumerate(zip(result.traces, result.simulate(), result.masks, strict=True)):
-        if k >= 8:
-            say(f"pictures of the first 8 of {len(result.traces)} traces only")
+        if k >= PICTURES:
+            say(f"pictures of the first {PICTURES} of {len(result.traces)} traces only")
             break
-        with replacing(out / f"fit_{k + 1}.png", force=force) as temporary:
+        with out.replacing(f"fit_{k + 1}.png") as temporary:
             plot.fit(measured, fitted, mask).savefig(temporary, format="png", dpi=130, bbox_inches="tight")
-    say(f"wrote {out}")

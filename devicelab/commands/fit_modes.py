@@ -6,25 +6,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import DevicelabError, ParameterError, TraceError
-from ..files import check_target, replacing, write_text
 from ..models.base import Model, SeparableModel
 from ..trace import Trace
 from ..windows import window as make_window
 from . import say
+from .fit_out import Out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     import fits
-
-UNFINISHED = ".unfinished"
-"""Folder in --out with the fits of a run that was stopped."""
 
 WINDOWS: tuple[tuple[str, dict[str, float]], ...] = (
     ("none", {}),
@@ -49,7 +45,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--shortlist",
             type=click.IntRange(1),
             metavar="N",
-            help="Hold traces out for the N best on one trace of each sweep only; 6 with --model all.",
+            help="With --compare or --model all: halve the field until N are left (6 with --model all).",
         ),
         click.option("--compare", is_flag=True, help="Try resistance laws and windows; hold traces out."),
     ):
@@ -79,9 +75,7 @@ def variants(templates: Sequence[Model], laws: Sequence[str]) -> dict[str, Model
     return out
 
 
-def compare(
-    models: dict[str, Model], traces: list[Trace], out: Path | None, force: bool, **rest: Any
-) -> fits.FitResult:
+def compare(models: dict[str, Model], traces: list[Trace], out: Out | None, **rest: Any) -> fits.FitResult:
     """Compare, print the table, draw it; the best fit."""
     import fits
 
@@ -89,20 +83,19 @@ def compare(
         found = fits.compare(models, traces, folder=folder, progress=say, **rest)
     click.echo(found.report() + "\n")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "comparison.txt", found.report() + "\n", force=force)
-        _picture(out / "comparison.png", found.plot, force)
+        out.text("comparison.txt", found.report() + "\n")
+        _picture(out, "comparison.png", found.plot)
     return found.best
 
 
 @contextmanager
-def unfinished(out: Path | None) -> Iterator[Path | None]:
+def unfinished(out: Out | None) -> Iterator[Path | None]:
     """The folder in `out` that keeps finished fits until all are done; says after Ctrl-C how to go on.
 
     Raises:
         click.Abort: After Ctrl-C.
     """
-    folder = None if out is None else out / UNFINISHED
+    folder = None if out is None else out.parts
     try:
         yield folder
     except KeyboardInterrupt:
@@ -111,11 +104,9 @@ def unfinished(out: Path | None) -> Iterator[Path | None]:
         else:
             say(f"\nstopped: finished fits are kept in {folder}; the same command goes on from there")
         raise click.Abort from None
-    if folder is not None:
-        rmtree(folder, ignore_errors=True)
 
 
-def cycles(template: Model, traces: list[Trace], out: Path | None, force: bool, **rest: Any) -> None:
+def cycles(template: Model, traces: list[Trace], out: Out | None, **rest: Any) -> None:
     """Fit every cycle; print spread, memory and how simulated cycles agree with measured ones."""
     import fits
     from devicelab.characterise.sweeps import split_cycles
@@ -123,20 +114,15 @@ def cycles(template: Model, traces: list[Trace], out: Path | None, force: bool, 
 
     traces = [cycle for trace in traces for cycle in split_cycles(trace)]
 
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in ("cycles.txt", "cycles.png", "agreement.png"):  # refuse before what would be refused after
-            check_target(out / name, force=force)
     with unfinished(out) as folder:
         found = fits.cycles(template, traces, folder=folder, progress=say, **rest)
     again = fits.agreement(found, traces)
     text = "\n".join([found.report(), "", "simulated cycles against measured ones:", agreement_report(again)])
     click.echo(text)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "cycles.txt", text + "\n", force=force)
-        _picture(out / "cycles.png", found.plot, force)
-        _picture(out / "agreement.png", lambda: plot_agreement(again), force)
+        out.text("cycles.txt", text + "\n")
+        _picture(out, "cycles.png", found.plot)
+        _picture(out, "agreement.png", lambda: plot_agreement(again))
 
 
 def each(
@@ -194,9 +180,8 @@ def _jobs(paths: Sequence[str], read: Callable[[Path], list[Trace]]) -> tuple[di
 
 
 def after(
-    result: fits.FitResult, out: Path | None, force: bool, profiles: bool, advise: str | None, draws: int | None,
-    workers: int | None,
-) -> None:  # fmt: skip
+    result: fits.FitResult, out: Out | None, profiles: bool, advise: str | None, draws: int | None, workers: int | None
+) -> None:
     """What is asked for about a finished fit."""
     import fits
 
@@ -207,7 +192,7 @@ def after(
         for entry in found.values():
             click.echo(entry.line())
         if out is not None:
-            _picture(out / "profiles.png", lambda: fits.plot_profiles(found), force)
+            _picture(out, "profiles.png", lambda: fits.plot_profiles(found))
     if draws is not None:
         with unfinished(out) as folder:
             drawn = fits.bootstrap(result, draws=draws, workers=workers, folder=folder, progress=say)
@@ -216,9 +201,9 @@ def after(
         click.echo(f"\nadvice on {advise}:\n" + fits.advise(result, advise, found=found, progress=say).report())
 
 
-def _picture(path: Path, draw: Callable[[], Figure], force: bool) -> None:
+def _picture(out: Out, name: str, draw: Callable[[], Figure]) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    with replacing(path, force=force) as temporary:
+    with out.replacing(name) as temporary:
         draw().savefig(temporary, format="png", dpi=130, bbox_inches="tight")

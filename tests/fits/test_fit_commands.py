@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from devicelab import VTEAM, CurrentDrive, simulate, triangle
 from devicelab.cli import cli
-from devicelab.errors import DevicelabError
+from devicelab.commands.fit_out import UNFINISHED, Out
+from devicelab.errors import DevicelabError, FileFormatError
 
 TRUTH = VTEAM(r_on=1e3, r_off=2e4, v_on=-0.5, v_off=0.5, k_on=60.0, k_off=40.0, a_on=2.0, a_off=2.0)
 HOLD = [word for name, value in (("a_on", 2), ("a_off", 2), ("b_on", 0), ("b_off", 0)) for word in ("--fix", f"{name}={value}")]  # fmt: skip # noqa: E501
@@ -239,6 +241,50 @@ def test_an_interrupt_ends_a_fit_at_once_and_leaves_nothing(tmp_path: Path) -> N
     assert "Traceback" not in seen + errors
     assert output == ""
     assert not out.exists()
+
+
+def test_a_stopped_run_replaces_its_own_files_only(tmp_path: Path) -> None:
+    """What it wrote and nobody changed is its own; what lay there, or was changed since, stays without --force."""
+    first = Out(tmp_path, False, "a", ["fit.json", "device.toml"])
+    first.text("fit.json", "1")
+    first.text("device.toml", "1")
+    (tmp_path / "notes.txt").write_text("mine")
+    again = Out(tmp_path, False, "a", ["fit.json", "device.toml"])
+    again.text("fit.json", "2")
+    assert (tmp_path / "fit.json").read_text() == "2"
+    with pytest.raises(FileFormatError, match=r"notes\.txt"):
+        Out(tmp_path, False, "a", ["fit.json", "notes.txt"])
+    (tmp_path / "device.toml").write_text("changed by hand")
+    with pytest.raises(FileFormatError, match=r"device\.toml"):
+        Out(tmp_path, False, "a", ["fit.json", "device.toml"])
+    with pytest.raises(FileFormatError, match="another command was stopped"):
+        Out(tmp_path, False, "b", ["other.json"])
+    Out(tmp_path, True, "b", ["fit.json", "device.toml"]).done()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device.toml", "fit.json", "notes.txt"]
+    with pytest.raises(FileFormatError, match="holds a fit already"):  # done: nothing is the own of anyone
+        Out(tmp_path, False, "a", ["fit.json"])
+
+
+def test_a_stop_while_a_file_is_replaced_loses_neither_content(tmp_path: Path) -> None:
+    out = Out(tmp_path, False, "a", ["fit.json"])
+    out.text("fit.json", "old")
+    with suppress(KeyboardInterrupt), out.replacing("fit.json") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "fit.json").read_text() == "old"
+    Out(tmp_path, False, "a", ["fit.json"]).text("fit.json", "new")
+    assert (tmp_path / "fit.json").read_text() == "new"
+
+
+def test_files_beside_an_unfinished_run_are_kept(tmp_path: Path) -> None:
+    """The table of another comparison is refused before the fits, not replaced after them."""
+    file, out = write(tmp_path / "a.csv", 1), tmp_path / "out"
+    (out / UNFINISHED).mkdir(parents=True)
+    (out / "comparison.txt").write_text("of last week")
+    message = refusal("fit", file, "--compare", *QUICK, "--out", out)
+    assert "comparison.txt" in message
+    assert (out / "comparison.txt").read_text() == "of last week"
+    assert not (out / "fit.json").exists()
 
 
 ROOT = Path(__file__).parents[2]
