@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from devicelab import VTEAM, Biolek, Model, Trace, simulate, triangle
+from devicelab import VTEAM, Biolek, Model, NoWindow, Trace, simulate, triangle
 from devicelab.errors import ConvergenceError, ParameterError
 from fits import fit
-from fits.compare import _splits, aicc, compare, held_out, sweeps
+from fits.compare import _splits, aicc, compare, glance, held_out, sweeps
 
 NOISE = (0.02, 2e-8)
 TRUTH = VTEAM(
@@ -88,6 +88,44 @@ def test_a_shortlist_leaves_the_others_in_the_table() -> None:
     assert "not on the shortlist" in found.rows[1].problem
     with pytest.raises(ParameterError, match="shortlist"):
         compare([TRUTH], traces(), shortlist=0)
+
+
+def test_the_field_is_halved_until_the_shortlist_is_left() -> None:
+    """Six at a glance, two on one trace, one on all with traces held out; every candidate's time adds up."""
+    windows = {"none": NoWindow(), "p1": Biolek(p=1), "p4": Biolek(p=4)}
+    models = {
+        f"{law} {name}": TRUTH.replace(resistance=law, window=window)
+        for law in ("linear", "exponential")
+        for name, window in windows.items()
+    }
+    lines: list[str] = []
+    found = compare(models, traces()[:2], shortlist=1, folds=2, progress=lines.append, **QUICK)
+    assert found.rows[0].name == "exponential none"
+    assert found.rows[0].cycles is not None
+    assert "of 1 trace(s) alone" in found.rows[1].problem
+    assert all("at a glance: not on the shortlist" in row.problem for row in found.rows[2:])
+    assert {row.name for row in found.rows} == set(models)
+    assert all(row.seconds > 0 for row in found.rows)
+    assert found.rows[0].seconds > found.rows[-1].seconds
+    assert sum("glance" in line for line in lines[1:7]) == 6
+    assert all("CPU s" in line for line in lines[1:7])
+
+
+def test_a_glance_ranks_as_fits_do() -> None:
+    """The device that made the trace first, by more than chance; and it costs less than a fit."""
+    trace = [measured(1.2, 1)]
+    models = [TRUTH, TRUTH.replace(resistance="linear"), TRUTH.replace(window=Biolek(p=1))]
+    options = {name: value for name, value in QUICK.items() if name != "starts"}
+    seen = [glance(model, trace, **options) for model in models]
+    assert min(entry.aicc for entry in seen[1:]) > seen[0].aicc + 10.0
+    assert seen[0].nrmse < 0.03  # noise of 2 % in 96 samples
+
+
+def test_a_candidate_that_fails_at_a_glance_is_listed_with_its_reason() -> None:
+    short = measured(1.2, 1).window(0, 6)
+    found = compare({str(k): TRUTH for k in range(4)}, short, shortlist=1, **QUICK)
+    assert len(found.rows) == 4
+    assert all("fewer samples than parameters" in row.problem for row in found.rows)
 
 
 def test_a_candidate_that_cannot_be_fitted_comes_last_with_its_reason() -> None:
