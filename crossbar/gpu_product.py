@@ -123,12 +123,12 @@ _PLACES: dict[tuple[Window, int, tuple[int, ...], torch.device], Places] = {}
 
 
 def _places(window: Window, channels: int, spatial: tuple[int, ...], device: torch.device) -> Places:
-    """Offsets of a window's inputs and its corners, kept on the device: what is made on the host waits for it."""
+    """Offsets of a window's inputs and its corners, made once."""
     key = window, channels, spatial, device
     known = None if torch.compiler.is_compiling() else _PLACES.get(key)
     if known is None:
-        offsets, corners = window.offsets(channels, spatial), window.corners(spatial)
-        known = offsets.to(device, torch.int32), corners.to(device, torch.int32), window.size(spatial)
+        offsets, corners = window.offsets(channels, spatial, device), window.corners(spatial, device)
+        known = offsets.to(torch.int32), corners.to(torch.int32), window.size(spatial)
         if not torch.compiler.is_compiling():
             _PLACES[key] = known
     return known
@@ -193,7 +193,7 @@ def packed(chip: TiledMatrix, written: Written) -> dict[str, Tensor]:
     zero = torch.zeros_like(step) if chip.offset is None else chip.offset / step
     limit = (c.sense.saturation * chip.full_scale if c.sense.saturation is not None else torch.inf) / step
     weights = (matrix.unflatten(2, (-1, c.rows)) * gain[:, :, None, None]).permute(0, 4, 1, 2, 3, 5)
-    coefficients = matrix.new_tensor(lay.coefficients())
+    coefficients = torch.stack([matrix.new_full((), c) for c in lay.coefficients()])
     found = {
         "weights": columns(weights),  # [M, C, R, F, rows, n_out]
         "step": columns((step * coefficients[:, None]).transpose(1, 2)),

@@ -117,6 +117,12 @@ class Layout:
             each = [base**s * (base - 1) / whole for s in range(c.slices)]
         return [value for one in each for value in ([one, -one] if self.apart == 2 else [one])]
 
+    def combined(self, channels: Tensor) -> Tensor:
+        """The sum over channels [..., S X, any], each with its coefficient; none of them has to reach a device."""
+        parts = zip(channels.unbind(-2), self.coefficients(), strict=True)
+        total: Tensor = sum(part if c == 1.0 else part * c for part, c in parts)  # type: ignore[assignment]
+        return total
+
     def _slices(self, w: Tensor) -> Tensor:
         """Digits of a weight as shares of a cell's range, least first, [M, S, n_out, n_in]."""
         steps = self._steps

@@ -144,7 +144,7 @@ class TiledMatrix(Chip):
             middle = self.devices_on_chip.level(
                 self.devices_on_chip.low + (self.devices_on_chip.high - self.devices_on_chip.low) * zero
             )
-            base = (middle * u.new_tensor(self.layout.coefficients())).sum() * self.config.v_read
+            base = self.layout.combined(middle.unsqueeze(-1)) * self.config.v_read
             out = out - base * source.sums(u, self.n_out)
         return out
 
@@ -179,11 +179,7 @@ class TiledMatrix(Chip):
             raise ParameterError("these arrays have no matrix")
         lay = self.layout
         parts: Tensor = written.matrix.unflatten(2, (-1, lay.config.rows))  # [M, R, F, rows, channels, K outputs]
-        coefficients = lay.coefficients()
-        if coefficients == [1.0]:
-            whole = parts.squeeze(-2)
-        else:
-            whole = (parts * parts.new_tensor(coefficients).unsqueeze(-1)).sum(-2)
+        whole = lay.combined(parts)
         whole = whole.transpose(1, 2).flatten(2, 3)[:, :, lay.idle_rows :, : lay.n_out]
         if self.order_in is not None and self.order_out is not None:
             whole = whole[:, :, self.order_in.argsort()][..., self.order_out.argsort()]
@@ -217,7 +213,7 @@ class TiledMatrix(Chip):
             self._watch(i)
         full = self.adc_range.unsqueeze(2) if self.adc_range.dim() else self.adc_range
         i = convert_current(i, full.clamp_min(torch.finfo(i.dtype).tiny), c.adc).sum(1)
-        return (i * i.new_tensor(self.layout.coefficients()).unsqueeze(-1)).sum(-2)
+        return self.layout.combined(i)
 
     def _currents(self, u: Tensor, written: Written) -> Tensor:
         if written.matrix is not None:
@@ -284,7 +280,7 @@ class TiledMatrix(Chip):
         total = self.layout.sensed(g, combine=False)
         thermal = 4 * BOLTZMANN * d.temperature * d.bandwidth * (v != 0) + 2 * CHARGE * d.bandwidth * v.abs()
         variance = (v * v) @ relative.flatten(-2) + thermal.to(v.dtype) @ total.flatten(-2)
-        if variance.is_cuda:
+        if variance.device.type != "cpu":
             z = gpu_product.drawn(self, variance.shape, variance.device).to(variance)
         else:
             self.reads += 1

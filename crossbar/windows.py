@@ -28,21 +28,23 @@ class Window:
             for n, k, s, d in zip(spatial, self.kernel, self.stride, self.dilation, strict=True)
         )
 
-    def offsets(self, channels: int, spatial: tuple[int, ...]) -> Tensor:
+    def offsets(self, channels: int, spatial: tuple[int, ...], device: torch.device | None = None) -> Tensor:
         """Where the inputs of a window lie from its corner in a flat image, [channels * prod(kernel)]."""
-        inner = _grid(self.kernel, self.dilation, spatial)
-        return (torch.arange(channels).unsqueeze(1) * math.prod(spatial) + inner).flatten()
+        inner = _grid(self.kernel, self.dilation, spatial, device)
+        return (torch.arange(channels, device=device).unsqueeze(1) * math.prod(spatial) + inner).flatten()
 
-    def corners(self, spatial: tuple[int, ...]) -> Tensor:
+    def corners(self, spatial: tuple[int, ...], device: torch.device | None = None) -> Tensor:
         """Where the windows begin in one channel of a flat image, [positions]."""
-        return _grid(self.size(spatial), self.stride, spatial)
+        return _grid(self.size(spatial), self.stride, spatial, device)
 
 
-def _grid(counts: tuple[int, ...], pitch: tuple[int, ...], spatial: tuple[int, ...]) -> Tensor:
-    """Flat indices of a regular grid of points in an array of the shape `spatial`."""
-    flat = torch.zeros(1, dtype=torch.int64)
+def _grid(
+    counts: tuple[int, ...], pitch: tuple[int, ...], spatial: tuple[int, ...], device: torch.device | None
+) -> Tensor:
+    """Flat indices of a regular grid of points in an array of the shape `spatial`, made on the device."""
+    flat = torch.zeros(1, dtype=torch.int64, device=device)
     for count, step, size in zip(counts, pitch, spatial, strict=True):
-        flat = (flat.unsqueeze(1) * size + torch.arange(count) * step).flatten()
+        flat = (flat.unsqueeze(1) * size + torch.arange(count, device=device) * step).flatten()
     return flat
 
 
@@ -114,10 +116,10 @@ class Image:
 
     def gathered(self, u: Tensor, order: Tensor | None) -> Tensor:
         """Inputs as vectors [M, B positions, n_in], in a given order of lines."""
-        offsets = self.window.offsets(self.channels, self.spatial).to(u.device)
+        offsets = self.window.offsets(self.channels, self.spatial, u.device)
         if order is not None:
             offsets = offsets[order]
-        index = offsets + self.window.corners(self.spatial).to(u.device).unsqueeze(1)  # [positions, n_in]
+        index = offsets + self.window.corners(self.spatial, u.device).unsqueeze(1)  # [positions, n_in]
         flat = u.reshape(len(u), self.matrices, -1)
         return flat[..., index].transpose(0, 1).flatten(1, 2)
 
