@@ -38,6 +38,7 @@ def infer(
     sensitivity: bool = False,
     layers: bool = False,
     estimate: bool = False,
+    workers: int | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Inference:
@@ -50,6 +51,7 @@ def infer(
         sensitivity: Also each non-ideality alone, and all but one.
         layers: Also the error of every layer.
         estimate: Also a first-order estimate of energy, latency and area.
+        workers: Processes of one thread each for draws; None: this one, with torch's threads.
         out: Folder for a page with tables and figures.
         say: Called with a line for what takes time.
 
@@ -76,7 +78,7 @@ def infer(
     tables: dict[str, list[dict[str, Any]] | str] = {"on arrays": replaced(mapped)}
     cases = [
         study.case("floating point", net, lut, Config.ideal(), data, **options),
-        study.case("arrays", net, lut, config, data, draws=draws, **options),
+        study.case("arrays", net, lut, config, data, draws=draws, workers=workers, **options),
     ]
     for one in cases:
         say(f"{one.name:<16} {one.accuracy.percent()}")
@@ -91,7 +93,7 @@ def infer(
             for floor, names in found_tiles.items()
         ]
     if sensitivity:
-        found = study.sensitivity(net, lut, config, data, draws=draws, say=say, **options)
+        found = study.sensitivity(net, lut, config, data, draws=draws, workers=workers, say=say, **options)
         tables["sensitivity"] = found.rows()
         figures["sensitivity"] = [(found.figure, "Bars: 95 % intervals.")]
     if estimate:

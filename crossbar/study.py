@@ -10,44 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from devicelab import Lut
-from devicelab.errors import DevicelabError, ParameterError, ShapeError
+from devicelab.errors import ParameterError, ShapeError
 
 from .config import Config
-from .convert import convert
 from .datasets import Data
+from .draws import BATCH as BATCH
+from .draws import CALIBRATION as CALIBRATION
+from .draws import Draw as Draw
+from .draws import _answered, draws
+from .draws import calibration_inputs as calibration_inputs
+from .draws import draw as draw
+from .draws import outputs as outputs
 from .layers import ArrayLayer
-from .measure import measured
 from .statistics import Interval, accuracy_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BATCH = 256
-CALIBRATION = 256
-"""Training inputs that set ranges."""
 CHANCE = frozenset({"d2d", "c2c", "stuck on", "stuck off", "read noise", "drift", "sense gain", "sense offset"})
 """Non-idealities that differ between draws; without them one draw is all there is."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One draw of devices.
-
-    Args:
-        seed: Of the draw.
-        right: Right answers.
-        images: Test inputs.
-        error: Distance of the outputs from those in floating point, relative to their norm.
-        seconds: Wall time of mapping and inference.
-        memory: Peak memory of the process meanwhile [MB]; not a number where the system does not tell.
-    """
-
-    seed: int
-    right: int
-    images: int
-    error: float
-    seconds: float
-    memory: float
 
 
 def train(net: nn.Module, data: Data, *, epochs: int, seed: int = 0, rate: float = 1e-3, batch: int = 64) -> nn.Module:
@@ -83,67 +64,6 @@ def train(net: nn.Module, data: Data, *, epochs: int, seed: int = 0, rate: float
             optimiser.step()
         schedule.step()
     return net.eval()
-
-
-@torch.no_grad()
-def outputs(net: nn.Module, x: Tensor, batch: int = BATCH) -> Tensor:
-    """Outputs for all inputs, computed in batches.
-
-    Raises:
-        ShapeError: If the network does not take these inputs.
-    """
-    return torch.cat([_answered(net, part) for part in x.split(batch)])
-
-
-def _answered(net: nn.Module, x: Tensor) -> Any:
-    """What a network makes of inputs, or an error that says that they do not fit."""
-    try:
-        return net(x)
-    except DevicelabError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ShapeError(
-            "the network fails on these inputs", got=f"inputs {tuple(x.shape[1:])}: {message}",
-            hint="does the network belong to this data set? was it exported for one batch size only?",
-        ) from error  # fmt: skip
-
-
-def calibration_inputs(data: Data, count: int = CALIBRATION) -> Tensor:
-    """Some training inputs, evenly spread."""
-    chosen = torch.linspace(0, len(data.train_x) - 1, min(count, len(data.train_x))).round().long()
-    return data.train_x[chosen]
-
-
-def draw(
-    net: nn.Module,
-    lut: Lut,
-    config: Config,
-    data: Data,
-    *,
-    images: int | None = None,
-    batch: int = BATCH,
-    calibration: int = CALIBRATION,
-) -> Draw:
-    """One draw of devices, of the configuration's seed.
-
-    Args:
-        net: Trained network.
-        lut: The device.
-        config: The arrays.
-        data: Its training set calibrates, its test set is classified.
-        images: Test inputs; None for all.
-        batch: Inputs at once.
-        calibration: Training inputs that set the ranges of converters.
-    """
-    x, y = data.test_part(images)
-    exact = outputs(net, x, batch)
-    with measured() as used:
-        mapped = convert(net, lut, config, calibration=calibration_inputs(data, calibration))
-        scores = outputs(mapped, x, batch)
-    right = int((scores.argmax(dim=1) == y).sum())
-    error = float((scores - exact).norm() / exact.norm())
-    return Draw(config.seed, right, len(y), error, used["seconds"], used["memory"])
 
 
 @dataclass(frozen=True)
@@ -183,12 +103,58 @@ class Case:
         }
 
 
-def case(name: str, net: nn.Module, lut: Lut, config: Config, data: Data, *, draws: int = 1, **options: Any) -> Case:
-    """Several draws of one configuration, with the seeds `config.seed`, `config.seed + 1`, and so on."""
-    if draws < 1:
-        raise ParameterError("unusable number of draws", got=draws, allowed="1 or more")
-    seeds = range(config.seed, config.seed + draws)
-    return Case(name, tuple(draw(net, lut, config.but(seed=seed), data, **options) for seed in seeds))
+def case(
+    name: str,
+    net: nn.Module,
+    lut: Lut,
+    config: Config,
+    data: Data,
+    *,
+    draws: int = 1,
+    workers: int | None = None,
+    **options: Any,
+) -> Case:
+    """Several draws of one configuration, with the seeds `config.seed`, `config.seed + 1`, and so on.
+
+    Args:
+        name: Of the case.
+        net: Trained network.
+        lut: The device.
+        config: The arrays.
+        data: Calibrates and tests.
+        draws: Their number.
+        workers: Processes, as for `crossbar.draws.draws`.
+        options: As for `draw`: images, batch, calibration.
+    """
+    (found,) = _cases(net, lut, [(name, config, draws)], data, workers, lambda done: None, options)
+    return found
+
+
+def _cases(
+    net: nn.Module,
+    lut: Lut,
+    wanted: Sequence[tuple[str, Config, int]],
+    data: Data,
+    workers: int | None,
+    done: Callable[[Case], None],
+    options: dict[str, Any],
+) -> list[Case]:
+    """Cases of names, arrays and numbers of draws, all draws side by side; `done` is called as each is complete."""
+    tasks: list[tuple[int, Config]] = []
+    for index, (_, config, number) in enumerate(wanted):
+        if number < 1:
+            raise ParameterError("unusable number of draws", got=number, allowed="1 or more")
+        tasks += [(index, config.but(seed=config.seed + k)) for k in range(number)]
+    found: dict[int, Draw] = {}
+    cases: dict[int, Case] = {}
+    for k, one in draws(net, lut, [config for _, config in tasks], data, workers=workers, **options):
+        found[k] = one
+        index = tasks[k][0]
+        mine = [n for n, (other, _) in enumerate(tasks) if other == index]
+        if all(n in found for n in mine):
+            cases[index] = Case(wanted[index][0], tuple(found[n] for n in mine))
+            done(cases[index])
+    return [cases[index] for index in range(len(wanted))]
 
 
 @dataclass(frozen=True)
@@ -255,6 +221,7 @@ def sensitivity(
     data: Data,
     *,
     draws: int = 5,
+    workers: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> Sensitivity:
@@ -266,6 +233,7 @@ def sensitivity(
         config: The arrays with everything on that matters; see `Config.active`.
         data: Calibrates and tests.
         draws: Draws of devices a case; one where nothing is drawn.
+        workers: Processes, as for `crossbar.draws.draws`.
         say: Called with a line for every case.
         options: As for `draw`: images, batch, calibration.
 
@@ -277,24 +245,21 @@ def sensitivity(
         raise ParameterError(
             "no non-ideality is on", hint="nothing to tell apart; set some fields of the configuration"
         )
-    count = 3 + 2 * len(names)
-    done = 0
+    wanted = [("floating point", Config.ideal()), ("none", config.only())]
+    wanted += [(f"{name} alone", config.only(name)) for name in names]
+    wanted += [(f"all but {name}", config.without(name)) for name in names]
+    wanted += [("all", config)]
+    numbered = [(name, one, draws if CHANCE.intersection(one.active()) else 1) for name, one in wanted]
+    complete = 0
 
-    def run(name: str, arrays: Config) -> Case:
-        nonlocal done
-        done += 1
-        number = draws if CHANCE.intersection(arrays.active()) else 1
-        found = case(name, net, lut, arrays, data, draws=number, **options)
-        say(f"[{done}/{count}] {name:<32} {found.accuracy.percent()}")
-        return found
+    def tell(found: Case) -> None:
+        nonlocal complete
+        complete += 1
+        say(f"[{complete}/{len(wanted)}] {found.name:<32} {found.accuracy.percent()}")
 
-    return Sensitivity(
-        run("floating point", Config.ideal()),
-        run("none", config.only()),
-        {name: run(f"{name} alone", config.only(name)) for name in names},
-        {name: run(f"all but {name}", config.without(name)) for name in names},
-        run("all", config),
-    )
+    point, none, *rest = _cases(net, lut, numbered, data, workers, tell, options)
+    alone, without = (dict(zip(names, part, strict=True)) for part in (rest[: len(names)], rest[len(names) : -1]))
+    return Sensitivity(point, none, alone, without, rest[-1])
 
 
 @dataclass(frozen=True)

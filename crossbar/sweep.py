@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devicelab.errors import FileFormatError, ParameterError
 from devicelab.files import write_text
+from devicelab.parallel import cores, outcomes
 from devicelab.report import Report
 
+from .draws import Draw, draw, one_thread
 from .experiment import Experiment, Parts, Point, read_experiment
-from .study import Case, Draw, draw, errors
+from .study import Case, errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +91,7 @@ def run_sweep(
     out: str | Path,
     *,
     trust: bool = False,
+    workers: int | None = 1,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> SweepResult:
@@ -96,59 +99,103 @@ def run_sweep(
 
     A draw is stored in ``draws/KEY.json``, written beside and renamed, under a key that hashes all that decides it. So
     a run that was stopped goes on where it was, and gives what an undisturbed one gives; times apart. A changed setting
-    changes the key: nothing stale is taken.
+    changes the key: nothing stale is taken. Every draw is computed on one thread, so its numbers are the same to the
+    bit for any number of processes; what is interrupted (Ctrl-C) lets those that run store their draws.
 
     Args:
         path: TOML file of the experiment, see `crossbar.experiment`.
         out: Folder; made if missing. Gets ``results.csv``, ``results.json``, ``accuracy.png`` and ``index.html``.
         trust: Whether a factory of the user's may run.
+        workers: Processes; 1 stays in this one, None takes all cores.
         say: Called with a line for what takes time.
         progress: Called with finished draws and their number.
 
     Raises:
         ParameterError: If a setting is unusable.
         FileFormatError: If a file is not what it should be, or a stored draw is damaged.
+        WorkerDied: If the process of a draw died.
     """
+    workers = cores(workers)
     base, points = read_experiment(path)
     folder = Path(out)
     (folder / "draws").mkdir(parents=True, exist_ok=True)
     parts = Parts(trust=trust, folder=folder, say=say)
-    count, done, reused, cases = len(points) * base.sweep.draws, 0, 0, []
-    progress(0, count)
-    for point in points:
-        draws = []
-        for k in range(base.sweep.draws):
-            found, stored = _one(point, k, folder / "draws", parts)
-            draws.append(found)
-            reused += stored
-            done += 1
-            progress(done, count)
-        cases.append(Case(", ".join(f"{key} = {_text(v)}" for key, v in point.values.items()), tuple(draws)))
+    tasks = [(point, k) for point in points for k in range(base.sweep.draws)]
+    found: dict[int, Draw] = {}
+    progress(0, len(tasks))
+    for n, (point, k) in enumerate(tasks):
+        key = point.experiment.key(k)
+        if (file := _file(folder, key)).is_file():
+            found[n] = _stored(file, key)
+            progress(len(found), len(tasks))
+    reused = len(found)
+    todo = [n for n in range(len(tasks)) if n not in found]
+    for n, one in _run([tasks[n] for n in todo], parts, folder, workers):
+        found[todo[n]] = one
+        progress(len(found), len(tasks))
+    drawn = [found[n] for n in range(len(tasks))]
+    cases = []
+    for n, point in enumerate(points):
+        name = ", ".join(f"{key} = {_text(v)}" for key, v in point.values.items())
+        cases.append(Case(name, tuple(drawn[n * base.sweep.draws : (n + 1) * base.sweep.draws])))
     result = SweepResult(base.title, tuple(point.values for point in points), tuple(cases), reused)
     _write(result, base, folder, Path(path))
     return result
 
 
-def _one(point: Point, number: int, folder: Path, parts: Parts) -> tuple[Draw, bool]:
-    """A draw, and whether it was stored."""
+Task = tuple[Point, int]
+
+
+def _run(tasks: list[Task], parts: Parts, folder: Path, workers: int) -> Iterator[tuple[int, Draw]]:
+    """(index, draw) of tasks as they are done, each stored by the process that computes it."""
+    if min(workers, len(tasks)) <= 1:
+        for n, task in enumerate(tasks):
+            yield n, _one(task, parts, folder)
+        return
+    for point, _ in tasks:  # trained once, here, before processes need it
+        parts.network(point.experiment)
+    for n, found in outcomes(_in_process, tasks, workers, (_begin, (parts.trust, folder)), fresh="crossbar"):
+        if isinstance(found, BaseException):
+            raise found
+        yield n, found
+
+
+_OWN: list[tuple[Parts, Path]] = []
+"""What a process made of data, networks and devices, for all its draws."""
+
+
+def _begin(trust: bool, folder: Path) -> None:
+    _OWN[:] = [(Parts(trust=trust, folder=folder), folder)]
+
+
+def _in_process(task: Task) -> Draw:
+    return _one(task, *_OWN[0])
+
+
+def _one(task: Task, parts: Parts, folder: Path) -> Draw:
+    """A draw, computed and stored."""
+    point, number = task
     experiment = point.experiment
     key = experiment.key(number)
-    file = folder / f"{key}.json"
-    if file.is_file():
-        return _stored(file, key), True
     config = experiment.config.but(seed=experiment.config.seed + number)
-    found = draw(
-        parts.network(experiment),
-        parts.lut(experiment.device),
-        config,
-        parts.data(experiment.data),
-        images=experiment.data.images,
-        batch=experiment.batch,
-        calibration=experiment.calibration,
-    )
+    net, lut, data = parts.network(experiment), parts.lut(experiment.device), parts.data(experiment.data)
+    with one_thread():
+        found = draw(
+            net,
+            lut,
+            config,
+            data,
+            images=experiment.data.images,
+            batch=experiment.batch,
+            calibration=experiment.calibration,
+        )
     content = {"key": key, "values": point.values, "draw": number, "result": asdict(found)}
-    write_text(file, json.dumps(content, indent=1, default=str) + "\n", force=True)
-    return found, False
+    write_text(_file(folder, key), json.dumps(content, indent=1, default=str) + "\n", force=True)
+    return found
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / "draws" / f"{key}.json"
 
 
 def _stored(file: Path, key: str) -> Draw:

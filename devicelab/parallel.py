@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.context
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +20,7 @@ from .errors import DevicelabError, ParameterError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Begin = tuple[Callable[..., object], tuple[Any, ...]]
 AHEAD = 2
 """Tasks handed out ahead of the results, a worker."""
 
@@ -37,7 +42,8 @@ def outcomes(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     workers: int | None = None,
-    begin: tuple[Callable[..., object], tuple[Any, ...]] | None = None,
+    begin: Begin | None = None,
+    fresh: str | None = None,
 ) -> Iterator[tuple[int, Result | BaseException]]:
     """(index, result) of every task in the order they finish; what a task raised comes in place of its result.
 
@@ -49,18 +55,20 @@ def outcomes(
         tasks: Its arguments.
         workers: Processes; 1 runs in this process; all cores by default.
         begin: Called with its arguments by every process before its first task, for what all tasks need.
+        fresh: Name of a module: processes are not copies of this one, but start anew with it imported. For tasks that
+            use torch, whose copies may wait forever for locks of threads that they do not have.
     """
     count = min(cores(workers), max(1, len(tasks)))
     todo = list(range(len(tasks)))[::-1]
     while todo:
         suspects: list[int] = []
-        for k, future in _pool_run(function, tasks, todo, count, begin):
+        for k, future in _pool_run(function, tasks, todo, count, begin, fresh):
             if isinstance(future.exception(), BrokenProcessPool):
                 suspects.append(k)
             else:
                 yield k, future.exception() or future.result()
         for k in suspects:
-            for _, future in _pool_run(function, tasks, [k], 1, begin, alone=True):
+            for _, future in _pool_run(function, tasks, [k], 1, begin, fresh, alone=True):
                 broke = isinstance(future.exception(), BrokenProcessPool)
                 died = WorkerDied("the process of this task died", hint="too little memory? fewer workers")
                 yield k, died if broke else future.exception() or future.result()
@@ -71,14 +79,15 @@ def _pool_run(
     tasks: Sequence[Task],
     todo: list[int],
     count: int,
-    begin: tuple[Callable[..., object], tuple[Any, ...]] | None,
+    begin: Begin | None,
+    fresh: str | None,
     alone: bool = False,
 ) -> Iterator[tuple[int, Future[Result]]]:
     """Take tasks from the end of `todo` until it is empty or the pool breaks."""
     pool: Executor = (
         ThreadPoolExecutor(1, initializer=_begun, initargs=(begin,))
         if count == 1 and not alone
-        else ProcessPoolExecutor(count, initializer=_quiet, initargs=(begin,))
+        else ProcessPoolExecutor(count, _context(fresh), initializer=_quiet, initargs=(begin,))
     )
     running: dict[Future[Result], int] = {}
     broken = False
@@ -98,14 +107,34 @@ def _pool_run(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begun(begin: tuple[Callable[..., object], tuple[Any, ...]] | None) -> None:
+def _context(fresh: str | None) -> multiprocessing.context.BaseContext | None:
+    """How processes start: None as the system does."""
+    if fresh is None:
+        return None
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([fresh])
+    return context
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves no processes behind that wait for it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _begun(begin: Begin | None) -> None:
     if begin is not None:
         begin[0](*begin[1])
 
 
-def _quiet(begin: tuple[Callable[..., object], tuple[Any, ...]] | None) -> None:
+def _quiet(begin: Begin | None) -> None:
     """Ctrl-C is for the parent, which lets running tasks finish; every process keeps to one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     numba.set_num_threads(1)
     with suppress(ImportError):  # comes with scikit-learn; without it the threads of BLAS are as the user set them
         import threadpoolctl  # type: ignore[import-untyped]

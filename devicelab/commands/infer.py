@@ -24,6 +24,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--images", type=int, help="Test inputs; all by default.")
 @click.option("--epochs", type=int, help="Train the network for so long first.")
 @click.option("--draws", type=int, help="Draws of devices.")
+@click.option("--workers", type=int, help="Processes for draws and cases, of one thread each; none by default.")
 @click.option("--trust", is_flag=True, help="Run MODULE:FUNCTION, which is code.")
 @click.option("--sensitivity", is_flag=True, help="Each non-ideality alone, and all but one.")
 @click.option("--layers", is_flag=True, help="Error and signal-to-noise ratio of every layer.")
@@ -67,8 +68,8 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 
 _OF_AN_EXPERIMENT = (
-    "weights", "data", "data_folder", "images", "epochs", "draws", "trust", "sensitivity", "layers", "estimate", "out",
-    "share_tiles",
+    "weights", "data", "data_folder", "images", "epochs", "draws", "workers", "trust", "sensitivity", "layers",
+    "estimate", "out", "share_tiles",
 )  # fmt: skip
 
 
@@ -108,6 +109,7 @@ def _experiment(as_json: bool, given: set[str], options: dict[str, Any]) -> None
         sensitivity=options["sensitivity"],
         layers=options["layers"],
         estimate=options["estimate"],
+        workers=options["workers"],
         out=options["out"],
         say=say,
     )

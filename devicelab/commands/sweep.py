@@ -13,13 +13,15 @@ from . import say, show_json
 @click.command()
 @click.argument("file", metavar="CONFIG.toml", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for results.")
+@click.option("--workers", type=int, help="Processes, of one thread each; all cores by default.")
 @click.option("--trust", is_flag=True, help="Run the network factory (module:function) that the file names.")
 @click.option("--check", "only_check", is_flag=True, help="Check the file and say how much there is to run.")
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON.")
-def command(file: Path, out: Path, trust: bool, only_check: bool, as_json: bool) -> None:
+def command(file: Path, out: Path, workers: int | None, trust: bool, only_check: bool, as_json: bool) -> None:
     """Run an experiment over a grid of settings, with several draws of devices at each point.
 
-    Each finished draw is stored at once: stop it when you like, and the same command goes on where it was. The folder
+    Each finished draw is stored at once: stop it when you like, and the same command goes on where it was. Results do
+    not depend on the number of processes. The folder
     gets results.csv, results.json, accuracy.png and index.html.
 
     Example: devicelab sweep stuck.toml --out out/stuck
@@ -36,7 +38,7 @@ def command(file: Path, out: Path, trust: bool, only_check: bool, as_json: bool)
         def progress(done: int, total: int) -> None:
             bar.update(done - bar.pos)
 
-        result = run_sweep(file, out, trust=trust, say=say, progress=progress)
+        result = run_sweep(file, out, trust=trust, workers=workers, say=say, progress=progress)
     if result.reused:
         say(f"{result.reused} of {count} draws were stored already")
     if as_json:

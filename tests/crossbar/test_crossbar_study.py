@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import subprocess
@@ -18,9 +19,9 @@ from crossbar import Config, convert, study
 from crossbar.config import NON_IDEALITIES
 from crossbar.datasets import Data
 from crossbar.experiment import Parts, read_experiment
-from crossbar.sweep import run_sweep
+from crossbar.sweep import SweepResult, run_sweep
 from devicelab.cli import main
-from devicelab.errors import FileFormatError, ParameterError, ShapeError
+from devicelab.errors import FileFormatError, LutError, ParameterError, ShapeError
 
 EXPERIMENT = """
 [data]
@@ -255,11 +256,99 @@ def test_wrong_use_is_explained(
     assert "Traceback" not in errors
 
 
+TIMES = "seconds", "peak memory [MB]"
+
+
+def numbers(result: SweepResult) -> list[tuple[int, int, float]]:
+    return [(one.seed, one.right, one.error) for case in result.cases for one in case.draws]
+
+
+def test_processes_change_no_bit_and_stop_when_asked(experiment: Path, tmp_path: Path) -> None:
+    one = run_sweep(experiment, tmp_path / "one", workers=1)
+
+    def stop(done: int, count: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(experiment, tmp_path / "two", workers=2, progress=stop)
+    stored = len(list((tmp_path / "two" / "draws").glob("*.json")))
+    assert 3 <= stored < 8  # those that ran were stored, those that waited were dropped
+    two = run_sweep(experiment, tmp_path / "two", workers=2)
+    assert two.reused == stored
+    assert numbers(one) == numbers(two)
+    tables = [list(csv.DictReader((tmp_path / name / "results.csv").open())) for name in ("one", "two")]
+    for a, b in zip(*tables, strict=True):
+        assert {k: v for k, v in a.items() if k not in TIMES} == {k: v for k, v in b.items() if k not in TIMES}
+
+
+def test_a_draw_that_is_refused_stops_a_sweep_of_processes(experiment: Path, tmp_path: Path) -> None:
+    """What is wrong at one point shows when it is written: the others that ran are stored."""
+    experiment.write_text(EXPERIMENT.replace('"device.r_off" = [1e5, 2e4]', '"config.g_high" = [1e-4, 2e-4]'))
+    with pytest.raises(LutError, match="outside what the device can do"):
+        run_sweep(experiment, tmp_path / "out", workers=2)
+    kept = list((tmp_path / "out" / "draws").glob("*.json"))
+    assert 0 < len(kept) <= 4
+    with pytest.raises(ParameterError, match="workers must be at least 1"):
+        run_sweep(experiment, tmp_path / "out", workers=0)
+
+
+def test_sensitivity_is_the_same_over_processes(small: tuple[nn.Module, Data], experiment: Path) -> None:
+    net, data = small
+    point = read_experiment(experiment)[0]
+    lut, config = point.device.table(), point.config.but(devices__stuck_on=0.1, adc__bits=5)
+    found = [study.sensitivity(net, lut, config, data, draws=2, images=40, workers=n) for n in (1, 2)]
+    for a, b in zip(found[0].cases(), found[1].cases(), strict=True):
+        assert a.name == b.name
+        assert [(d.seed, d.right, d.error) for d in a.draws] == [(d.seed, d.right, d.error) for d in b.draws]
+    assert list(found[0].alone) == ["stuck on", "adc"]
+    assert len(found[0].all.draws) == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_leaves_no_process_behind(experiment: Path, tmp_path: Path) -> None:
+    experiment.write_text(EXPERIMENT.replace("draws = 2", "draws = 20"))
+    command = [
+        sys.executable,
+        "-m",
+        "devicelab.cli",
+        "sweep",
+        str(experiment),
+        "--out",
+        str(tmp_path),
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    draws = tmp_path / "draws"
+    while process.poll() is None and len(list(draws.glob("*.json")) if draws.is_dir() else []) < 5:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    ids = children.read_text().split() if children.exists() else []
+    process.kill()
+    process.wait()
+    time.sleep(2.0)
+    assert not [n for n in ids if (p := Path(f"/proc/{n}/cmdline")).exists() and b"sweep" in p.read_bytes()]
+    stored = len(list(draws.glob("*.json")))
+    assert 5 <= stored < 80
+    assert run_sweep(experiment, tmp_path, workers=2).reused == stored
+
+
 @pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(experiment: Path, tmp_path: Path) -> None:
     experiment.write_text(EXPERIMENT.replace("draws = 2", "draws = 20"))
     whole = run_sweep(experiment, tmp_path / "whole")
-    command = [sys.executable, "-m", "devicelab.cli", "sweep", str(experiment), "--out", str(tmp_path / "parts")]
+    command = [
+        sys.executable,
+        "-m",
+        "devicelab.cli",
+        "sweep",
+        str(experiment),
+        "--out",
+        str(tmp_path / "parts"),
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     draws = tmp_path / "parts" / "draws"
     while process.poll() is None and len(list(draws.glob("*.json")) if draws.is_dir() else []) < 5:
