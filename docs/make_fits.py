@@ -13,12 +13,13 @@ import argparse
 import json
 import platform
 import re
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from devicelab.commands.fit_modes import variants
 from devicelab.models import MODELS
 from devicelab.parameter_sets import parameter_set_info, parameter_sets
 from devicelab.readers import read_dataset, read_traces
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE = Path(__file__).parent / "fits.md"
 IMAGES = Path(__file__).parent / "images" / "fits"
@@ -44,8 +48,8 @@ SETS = {
 }
 """Models that fit in seconds, with the published set that gives the scale of what a trace says nothing of."""
 
-SHORTLIST = 2
-"""Candidates that get to the last rung: see `fits.compare`; four are fitted to the end on one trace."""
+BEHIND_RESISTOR = ("VTEAM linear Biolek p=1", "VTEAM exponential Biolek p=1", "vteam_asymmetric", "yakopcic_two_branch")
+"""The best of the eleven on W-SDC M1 at 10 Hz behind 5 and 47 kohm: the candidates for the other W-SDC traces."""
 
 
 @dataclass
@@ -58,7 +62,10 @@ class Set:
         options: For `fits.fit`.
         holdout: For `fits.compare`.
         picture: Name of its picture; none by default.
+        models: Names of the candidates; all by default.
+        shortlist: Candidates that get to the last rung of `fits.compare`; twice as many are fitted on one trace.
         family: Every model with every window of `devicelab fit --model all` is a candidate, not `candidates` only.
+        reads: Curves at states that stay, one a cell: `fits.fit_static`, half of the cells held out.
         pair: Another trace of the same device with its options, predicted with the fitted device, and what it is.
     """
 
@@ -67,7 +74,10 @@ class Set:
     options: dict[str, Any] = field(default_factory=dict)
     holdout: tuple[Any, ...] = ()
     picture: str = ""
+    models: tuple[str, ...] = ()
+    shortlist: int = 2
     family: bool = False
+    reads: bool = False
     pair: tuple[Trace, dict[str, Any], str] | None = None
 
 
@@ -92,10 +102,18 @@ def measured(data: Path) -> list[Set]:
     m12 = data / "rram_keithley4200_h16248L" / "M12"
     sets, resets = (read_traces(m12 / f"03 endurance {kind}.xlsx") for kind in ("set", "reset"))
     switches = [
-        Set("VCM W264740, 10 µs loops", vcm[:40:13], {}, ("cycles",), "vcm", True),
-        Set("H16248L, SET and RESET sweeps", [*sets[1:11:5], *resets[1:11:5]], {}, ("cycles",), "h16248l", True),
+        Set("VCM W264740, 10 µs loops", vcm[:40:13], {}, ("cycles",), "vcm", family=True),
+        Set("H16248L, SET and RESET sweeps", [*sets[1:11:5], *resets[1:11:5]], {}, ("cycles",), "h16248l", family=True),
     ]
+    reads = [_without_offset(trace) for trace in read_traces(data / "ni_1t1r_rram_array" / "read_multivolt.tsv")[::8]]
+    switches.append(Set("NI 1T1R, reads of 40 cells, 0 to 0.35 V", reads, picture="ni_reads", reads=True))
     return [*switches, *_schottky(data / "nbsto_schottky_timestamped"), *_knowm(data / "knowm_w_sdc_sine")]
+
+
+def _without_offset(trace: Trace) -> Trace:
+    """The current less that at 0 V, an offset of the instrument of -2 uA."""
+    low = trace.v < 0.1
+    return Trace(trace.t, trace.v, trace.i - np.polyfit(trace.v[low], trace.i[low], 1)[1], meta=trace.meta)
 
 
 def _schottky(folder: Path) -> list[Set]:
@@ -135,7 +153,8 @@ def _knowm(folder: Path) -> list[Set]:
                 options = {"series_resistance": ohm * 1e3, "periodic": True, "screen": 512, "starts": 2}
                 name = f"W-SDC {device}, {hertz} Hz, 0.{tenths} V, {ohm} kΩ"
                 picture = f"knowm_{device.lower()}_{hertz}hz_{tenths}_{ohm}k"
-                found[tenths, hertz, ohm, device] = Set(name, [source], options, (), picture)
+                few = () if (device, hertz, tenths) == ("M1", 10, 8) else BEHIND_RESISTOR
+                found[tenths, hertz, ohm, device] = Set(name, [source], options, (), picture, few, 1 if few else 2)
     for (tenths, hertz, ohm, device), entry in found.items():
         other = (8, hertz, 52 - ohm, device) if tenths == 8 else (8, hertz, ohm, device)
         words = f"{52 - ohm} kΩ" if tenths == 8 else "0.8 V"
@@ -168,6 +187,36 @@ def structure(result: fits.FitResult) -> tuple[float, str]:
     return lagged / squares, f"{PARTS[most]}, {100 * shares[most] / shares.sum():.0f} %"
 
 
+STATIC = ("VTEAM linear", "VTEAM exponential", "vteam_asymmetric", "yakopcic_two_branch")
+"""Laws of the current that reads are fitted by."""
+
+
+def read_row(entry: Set, models: dict[str, Model], work: Path | None) -> dict[str, Any]:
+    """A line of the table for reads: the law of the current of the cells of odd number, tried on those of even one."""
+    begin = time.process_time()
+    halves = entry.traces[::2], entry.traces[1::2]
+    found = {}
+    for name in STATIC:
+        parts = []
+        for k, half in enumerate(halves):
+            fitted = fits.fit_static(models[name], half, screen=512)
+            again = fits.fit_static(fitted.model, halves[1 - k], vary=[], noise=fitted.noise, screen=64, starts=2)
+            parts.append(again.metrics)
+        held = {key: float(np.sqrt(np.mean([part[key] ** 2 for part in parts]))) for key in ("nrmse", "log_rmse")}
+        found[name] = fits.fit_static(models[name], entry.traces, screen=512), held
+    name = min(found, key=lambda name: found[name][1]["nrmse"])
+    best, held = found[name]
+    rho, where = structure(best)
+    draw(best, IMAGES if work is None else work / "pictures", entry.picture)
+    return {
+        "traces": len(entry.traces), "tried": len(STATIC), "best": f"{name}, current only",
+        "nrmse": best.metrics["nrmse"], "log_rmse": best.metrics["log_rmse"], "masked": best.metrics["masked"], "static": best.metrics["nrmse"],
+        "held": "other cells", "held_nrmse": held["nrmse"], "held_log_rmse": held["log_rmse"], "rho": rho,
+        "where": where, "trusted": best.trusted, "cpu": time.process_time() - begin,
+        "fitted": [{"model": n, "nrmse": r.metrics["nrmse"], "held": h["nrmse"]} for n, (r, h) in found.items()],
+    }  # fmt: skip
+
+
 def static(entry: Set) -> float:
     """NRMSE of a current that no voltage switches: any two sinh branches and a state for each trace."""
     still = candidates()["VTEAM exponential"].replace(k_on=1e-60, k_off=1e-60)
@@ -188,9 +237,12 @@ def other_trace(best: fits.FitResult, entry: Set) -> dict[str, float]:
 def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int) -> dict[str, Any]:
     """What a line of the table says."""
     begin = time.perf_counter()
+    if entry.reads:
+        return read_row(entry, models, work)
     folder = None if work is None else work / "fits"
+    models = {name: models[name] for name in entry.models} if entry.models else models
     found = fits.compare(
-        models, entry.traces, holdout=entry.holdout, folds=2, shortlist=SHORTLIST, workers=workers, folder=folder,
+        models, entry.traces, holdout=entry.holdout, folds=2, shortlist=entry.shortlist, workers=workers, folder=folder,
         progress=say, **{"starts": 3, **entry.options},
     )  # fmt: skip
     best, first = found.best, found.rows[0]
@@ -230,9 +282,35 @@ def draw(best: fits.FitResult, folder: Path, name: str) -> None:
     from devicelab import plot
 
     folder.mkdir(parents=True, exist_ok=True)
-    figure = plot.fit(best.traces[0], best.simulate()[0], best.masks[0])
-    figure.savefig(folder / f"{name}.png", dpi=90, bbox_inches="tight")
-    plt.close(figure)
+    for words, figure in (
+        ("", plot.fit(best.traces[0], best.simulate()[0], best.masks[0])),
+        ("_residual", residuals(best)),
+    ):
+        figure.savefig(folder / f"{name}{words}.png", dpi=90, bbox_inches="tight")
+        plt.close(figure)
+
+
+def residuals(best: fits.FitResult) -> Figure:
+    """Residuals of all traces along the sweep: what they share is the model's, what they do not is the cycle's."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(3, 1, figsize=(7, 5.6), height_ratios=[1, 2, 2], sharex=True, layout="constrained")
+    for k, (trace, mask, mine) in enumerate(zip(best.traces, best.masks, best.simulate(), strict=True)):
+        t = 100 * (trace.t - trace.t[0]) / trace.duration
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decades = np.where(mask & (mine.i * trace.i > 0), np.log10(np.abs(mine.i / trace.i)), np.nan)
+        share = np.where(mask, 100 * (mine.i - trace.i) / np.abs(trace.i).max(), np.nan)
+        for ax, y in zip(axes, (trace.v, share, decades), strict=True):
+            ax.plot(t, y, lw=0.9, color=f"C{k}", label=f"trace {k + 1}")
+    for ax, words in zip(
+        axes, ("voltage [V]", "fit - trace\n[% of largest]", "log10 fit / trace\n[decades]"), strict=True
+    ):
+        ax.set_ylabel(words)
+        ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+    axes[2].set_xlabel("part of the sweep [%]")
+    if 1 < len(best.traces) <= 6:
+        axes[0].legend(frameon=False, fontsize=8, ncols=len(best.traces), loc="lower right")
+    return figure
 
 
 def line(name: str, found: dict[str, Any]) -> str:
@@ -263,7 +341,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, help="folder that keeps fits and rows")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pictures", action="store_true", help="copy those of the page to docs/images/fits")
+    parser.add_argument("--pictures", action="store_true", help="those that the page shows go to docs/images/fits")
     parser.add_argument("--only", default="", help="sets whose name matches; the page stays as it is")
     parser.add_argument("--write", action="store_true", help="fit nothing; the page gets the rows that are kept")
     given = parser.parse_args()
@@ -287,6 +365,9 @@ def main() -> None:
     tail = rest.split("\n<!-- /measured -->")[1]
     table = "\n".join(lines)
     PAGE.write_text(f"{head}<!-- measured -->\n{table}\n<!-- /measured -->{tail}", encoding="utf-8")
+    if given.pictures and given.work is not None:
+        for name in re.findall(r"images/fits/(\w+\.png)", tail):
+            shutil.copy(given.work / "pictures" / name, IMAGES / name)
 
 
 if __name__ == "__main__":
