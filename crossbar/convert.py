@@ -18,7 +18,16 @@ from .calibrate import Inputs, calibrate
 from .chip import Chip
 from .config import Config
 from .floorplan import Floorplan
-from .layers import ArrayConv, ArrayConvTranspose, ArrayEmbedding, ArrayLayer, ArrayLinear, Builder
+from .layers import (
+    ArrayBilinear,
+    ArrayConv,
+    ArrayConvTranspose,
+    ArrayEmbedding,
+    ArrayEmbeddingBag,
+    ArrayLayer,
+    ArrayLinear,
+    Builder,
+)
 from .mapping import TiledMatrix
 from .recurrent import ArrayRNN, ArrayRNNCell
 
@@ -38,6 +47,8 @@ LAYERS: dict[type[nn.Module], Callable[..., ArrayLayer]] = {
     nn.GRUCell: ArrayRNNCell,
     nn.MultiheadAttention: ArrayMultiheadAttention,
     nn.Embedding: ArrayEmbedding,
+    nn.EmbeddingBag: ArrayEmbeddingBag,
+    nn.Bilinear: ArrayBilinear,
 }
 """Digital layers and what runs in their place."""
 

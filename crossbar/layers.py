@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from devicelab import Lut
-from devicelab.errors import ParameterError
+from devicelab.errors import ParameterError, ShapeError
 
 from .compiled import version
 from .config import Config
@@ -271,3 +271,85 @@ class ArrayEmbedding(ArrayLayer):
     def forward(self, index: Tensor) -> Tensor:
         """As `torch.nn.Embedding`, [...] to [..., n_out]."""
         return self.matrix.rows(index, self.written()["matrix"])
+
+
+class ArrayEmbeddingBag(ArrayLayer):
+    """`torch.nn.EmbeddingBag` on arrays.
+
+    Sums and means are one read a bag: the word lines of its words are driven at once, each in proportion to its weight,
+    and the columns add up the vectors. For "max" every word is read on its own.
+    """
+
+    weight: nn.Parameter
+    matrix: TiledMatrix
+
+    def __init__(self, layer: nn.EmbeddingBag, build: Builder) -> None:
+        if layer.max_norm is not None:
+            raise ParameterError("an embedding that renormalises its weights cannot stay on arrays", got=layer)
+        super().__init__(layer, build)
+        self.mode, self.padding_idx, self.include_last = layer.mode, layer.padding_idx, layer.include_last_offset
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """The matrix from words to vectors."""
+        return {"matrix": (self.weight.T, self.weight)}
+
+    def forward(self, index: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """As `torch.nn.EmbeddingBag`: bags [b, words], or all words in a row with the place where each bag begins."""
+        if (index.dim() == 2) != (offsets is None):
+            shape = tuple(index.shape)
+            raise ShapeError("bags are rows, or begin at offsets", got=shape, allowed="[b, n], or [n] and [b]")
+        if per_sample_weights is not None and (self.mode != "sum" or per_sample_weights.shape != index.shape):
+            raise ShapeError(
+                "weights of words do not fit", got=(self.mode, tuple(per_sample_weights.shape)),
+                allowed=f"mode sum, {tuple(index.shape)}",
+            )  # fmt: skip
+        place = torch.arange(index.numel(), device=index.device)
+        if offsets is None:
+            bags, bag = len(index), place // max(1, index.shape[1])
+        else:
+            starts = (offsets[:-1] if self.include_last else offsets).contiguous()
+            bags, bag = len(starts), torch.searchsorted(starts, place, right=True) - 1
+        word = index.flatten().long()
+        counts = (word != self.padding_idx) if self.padding_idx is not None else torch.ones_like(word, dtype=torch.bool)
+        if self.mode == "max":
+            return self._largest(word, bag, bags, counts)
+        weight = counts.to(self.weight.dtype)
+        weight = weight if per_sample_weights is None else weight * per_sample_weights.flatten()
+        written, n_words = self.written()["matrix"], len(self.weight)
+        at_once = max(1, int(self.matrix.config.budget // (8 * n_words)))
+        parts = []
+        for first in range(0, bags, at_once):
+            count = min(at_once, bags - first)
+            here = torch.where((bag >= first) & (bag < first + count), bag - first, count)  # others beyond the last
+            driven = weight.new_zeros(count + 1, n_words).index_put((here, word), weight, accumulate=True)[:count]
+            parts.append(self.matrix(driven, written))
+        out = torch.cat(parts) if parts else weight.new_zeros(0, self.weight.shape[1])
+        if self.mode == "mean":
+            out = out / weight.new_zeros(bags).index_add(0, bag, counts.to(weight)).clamp_min(1).unsqueeze(1)
+        return out
+
+    def _largest(self, word: Tensor, bag: Tensor, bags: int, counts: Tensor) -> Tensor:
+        """The largest element of the vectors of each bag; 0 for an empty one."""
+        vectors = self.matrix.rows(word, self.written()["matrix"])
+        vectors = vectors.masked_fill(~counts.unsqueeze(1), -math.inf)
+        none = vectors.new_full((bags, vectors.shape[1]), -math.inf)
+        largest = none.scatter_reduce(0, bag.unsqueeze(1).expand_as(vectors), vectors, "amax")
+        return largest.masked_fill(largest == -math.inf, 0.0)
+
+
+class ArrayBilinear(ArrayLayer):
+    """`torch.nn.Bilinear` on arrays: a matrix for each output multiplies the second input; the first one, digitally."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    matrix: TiledMatrix
+
+    def weights(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """The matrices of all outputs below each other, [n_out n_1, n_2]."""
+        return {"matrix": (self.weight.flatten(0, 1), self.weight)}
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """As `torch.nn.Bilinear`, [..., n_1] and [..., n_2] to [..., n_out]."""
+        rows = self.matrix(x2, self.written()["matrix"]).unflatten(-1, self.weight.shape[:2])
+        out: Tensor = (rows * x1.unsqueeze(-2)).sum(-1)
+        return out if self.bias is None else out + self.bias

@@ -190,6 +190,54 @@ def test_embedding_reads_word_lines() -> None:
         convert(nn.Embedding(30, 6, max_norm=1.0), None, IDEAL)
 
 
+FINE = pytest.mark.parametrize("config", [IDEAL, IDEAL.but(scheme="offset", adc__bits=24)], ids=["ideal", "converters"])
+
+
+@FINE
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("padding", [None, 2])
+def test_bags_of_words(mode: Any, padding: int | None, config: Config) -> None:
+    """Rows, and offsets with an empty bag; a word twice in a bag; padding that does not count, also alone."""
+    layer = nn.EmbeddingBag(30, 6, mode=mode, padding_idx=padding).double()
+    mapped = convert(layer, None, config)
+    rows, words = torch.tensor([[0, 29, 2], [7, 7, 1], [2, 2, 2]]), torch.tensor([5, 2, 9, 9, 0, 2])
+    offsets = torch.tensor([0, 2, 2, 5])
+    for args in ((rows,), (words, offsets)):
+        torch.testing.assert_close(mapped(*args), layer(*args), rtol=1e-5, atol=1e-5)
+    small = convert(layer, None, config.but(budget=8 * 30 * 2))  # two bags at a time
+    torch.testing.assert_close(small(words, offsets), layer(words, offsets), rtol=1e-5, atol=1e-5)
+    ends = nn.EmbeddingBag(30, 6, mode=mode, padding_idx=padding, include_last_offset=True, _weight=layer.weight.data)
+    last = torch.tensor([0, 2, 2, 6])
+    torch.testing.assert_close(convert(ends, None, config)(words, last), ends(words, last), rtol=1e-5, atol=1e-5)
+
+
+def test_bags_of_weighted_words() -> None:
+    layer = nn.EmbeddingBag(30, 6, mode="sum").double()
+    mapped = convert(layer, None, IDEAL)
+    rows, weights = torch.tensor([[0, 29, 2], [7, 7, 1]]), tensor(2, 3).requires_grad_()
+    same(mapped(rows, per_sample_weights=weights), layer(rows, per_sample_weights=weights))
+    gradients = [
+        torch.autograd.grad(net(rows, per_sample_weights=weights).sum(), weights)[0] for net in (mapped, layer)
+    ]
+    same(*gradients)
+    with pytest.raises(ShapeError, match="begin at offsets"):
+        mapped(torch.tensor([1, 2]))
+    with pytest.raises(ShapeError, match="weights of words"):
+        convert(nn.EmbeddingBag(30, 6).double(), None, IDEAL)(rows, per_sample_weights=weights)
+    with pytest.raises(ParameterError, match="renormalises"):
+        convert(nn.EmbeddingBag(30, 6, max_norm=1.0), None, IDEAL)
+
+
+@FINE
+@pytest.mark.parametrize("bias", [True, False])
+def test_bilinear_layers(bias: bool, config: Config) -> None:
+    layer, x1, x2 = nn.Bilinear(7, 5, 3, bias=bias).double(), tensor(2, 4, 7), tensor(2, 4, 5, seed=1)
+    mapped = convert(layer, None, config)
+    torch.testing.assert_close(mapped(x1, x2), layer(x1, x2), rtol=1e-5, atol=1e-5)
+    assert next(crossbar.placed(mapped)).shape == "21x5"
+    same(revert(mapped)(x1, x2), layer(x1, x2))
+
+
 def test_shared_and_tied_layers_share_arrays() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

@@ -36,6 +36,8 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (nn.GRUCell(5, 6), (3, 5)),
     (nn.MultiheadAttention(8, 2), (3, 2, 8)),
     (nn.Embedding(9, 6), (4,)),
+    (nn.EmbeddingBag(9, 6, mode="sum"), (2, 3)),
+    (nn.Bilinear(5, 4, 3), (2, 20)),
 ]
 EACH = pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
 
@@ -58,9 +60,11 @@ def steep() -> Lut:
 
 def given(layer: nn.Module, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Any, ...]:
     generator = torch.Generator().manual_seed(0)
-    if isinstance(layer, nn.Embedding):
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return (torch.randint(layer.num_embeddings, shape, generator=generator),)
     x = torch.randn(*shape, generator=generator).to(dtype)
+    if isinstance(layer, nn.Bilinear):
+        return x[:, :5], x[:, -4:]
     return (x, x, x) if isinstance(layer, nn.MultiheadAttention) else (x,)
 
 
