@@ -210,7 +210,8 @@ def read_row(entry: Set, models: dict[str, Model], work: Path | None) -> dict[st
     draw(best, IMAGES if work is None else work / "pictures", entry.picture)
     return {
         "traces": len(entry.traces), "tried": len(STATIC), "best": f"{name}, current only",
-        "nrmse": best.metrics["nrmse"], "log_rmse": best.metrics["log_rmse"], "masked": best.metrics["masked"], "static": best.metrics["nrmse"],
+        "nrmse": best.metrics["nrmse"], "log_rmse": best.metrics["log_rmse"], "masked": best.metrics["masked"],
+        "static": best.metrics["nrmse"],
         "held": "other cells", "held_nrmse": held["nrmse"], "held_log_rmse": held["log_rmse"], "rho": rho,
         "where": where, "trusted": best.trusted, "cpu": time.process_time() - begin,
         "fitted": [{"model": n, "nrmse": r.metrics["nrmse"], "held": h["nrmse"]} for n, (r, h) in found.items()],
@@ -282,8 +283,10 @@ def draw(best: fits.FitResult, folder: Path, name: str) -> None:
     from devicelab import plot
 
     folder.mkdir(parents=True, exist_ok=True)
+    trace, fitted, mask = best.traces[0], best.simulate()[0], best.masks[0]
+    stop = len(trace) - int(best.problem.bench.periodic and not mask[-1])  # without the sample that closes the period
     for words, figure in (
-        ("", plot.fit(best.traces[0], best.simulate()[0], best.masks[0])),
+        ("", plot.fit(trace.window(0, stop), fitted.window(0, stop), mask[:stop])),
         ("_residual", residuals(best)),
     ):
         figure.savefig(folder / f"{name}{words}.png", dpi=90, bbox_inches="tight")
