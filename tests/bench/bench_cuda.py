@@ -1,59 +1,105 @@
-"""Time, error and memory of the array engine on a GPU.
+"""What the array engine does on a GPU, each figure beside its target and beside what the chip could do.
 
-    python tests/bench/bench_cuda.py [--only c|b|network] [--out tests/bench/results]
+    python tests/bench/bench_cuda.py [--rows c64 program ...] [--out tests/bench/results] [--again] [--list]
 
-Arrays: conductances log-uniform 1e-6..1e-3 S, inputs 0..0.2 V, 1 ohm a segment and terminal, float32.
+Every row is written to a file of the device as soon as it is measured, and left out when it is there already, so a run
+that was stopped is started again with the same command. Sizes are such that a row should take a minute or two.
 
-c: sinh(3 v) cells solved to a relative residual of 1e-5 by the Triton kernels, beside the same method in plain torch on
-   the same device, and beside what the chip could do: the operations that the iterations need, over the chip's peak of
-   float32, and the bytes that must come from memory once, over its measured bandwidth. The error is against float64 on
-   the CPU.
-b: ohmic tiles made into one matrix each; then products with it beside `torch.matmul` with the plain conductances.
-network: VGG-8 at CIFAR-10 shapes, batch 128: non-linear 64 x 64 tiles with 1 ohm lines.
+The roofline of a row is the larger of two times: its operations over the peak of the units that do them, from the clock
+rate, and the bytes that must cross the memory bus over its measured bandwidth. Errors are against float64 on the CPU.
 
-Without a GPU, `--device cpu --small` runs the same code where it can be checked; its times mean nothing.
+Without a GPU, `--dry-run` takes every row through the same code at tiny sizes, kernels by Triton's interpreter; its
+times mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+if "--dry-run" in sys.argv:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
-sys.path[:0] = [str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from crossbar import Sinh, Wires, effective_conductance, engine, solve  # noqa: E402
+from bench_networks import sinh, survey  # noqa: E402
+
+from crossbar import (  # noqa: E402
+    Config,
+    Sinh,
+    TiledMatrix,
+    Wires,
+    convert,
+    effective_conductance,
+    engine,
+    expansion,
+    gpu_product,
+)
+from crossbar import solve as solve_array  # noqa: E402
+from crossbar.graphs import captured  # noqa: E402
+from crossbar.zoo import googlenet, input_shape, vgg8  # noqa: E402
 
 WIRES = Wires(1.0, 1.0, 1.0, 1.0)
-B = 3.0  # 1/V
-RTOL = 1e-5
+B, RTOL = 3.0, 1e-5  # 1/V
 PER_APPLICATION = 18  # operations a cell: two running sums a line, three products of vectors, three updates
-PER_LAW = 60  # current and conductance of a sinh cell and the residual, in float32
+PER_LAW = 60  # current and conductance of a sinh cell and the residual
+PER_DISSECTION = 105  # operations a cell and line of dissection, counted by torch's flop counter
+TOUCHED = 2000  # numbers a cell that dissection reads and writes, from what it allocates
 
 
-class Clock:
-    """Shortest time of a few runs on one device [s]."""
+@dataclass
+class Row:
+    """One figure."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    what: str
+    value: float
+    unit: str
+    target: float | None = None  # at most this
+    roofline: float | None = None  # in the same unit
+    bound: str = ""  # what the roofline is made of
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        target = "" if self.target is None else f"{self.target:g}"
+        met = "" if self.target is None else ("met" if self.value <= self.target else "not met")
+        roof = "" if not self.roofline else f"{self.roofline:.3g} ({self.bound})"
+        more = ", ".join(f"{name} {value:.3g}" for name, value in self.more.items() if value is not None)
+        return f"{self.what:<58}{self.value:>11.4g} {self.unit:<12}{target:>7} {met:<8}{roof:<24}{more}"
+
+
+class Chip:
+    """One device, and what it can do."""
+
+    def __init__(self, device: torch.device, *, small: bool) -> None:
+        self.device, self.small = device, small
+        self._bandwidth = 0.0
+
+    @property
+    def name(self) -> str:
+        cpu = platform.processor() or platform.machine()
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else cpu
 
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def best(self, work: Callable[[], Any], repeats: int = 5) -> tuple[float, Any]:
-        result, times = work(), []  # the first run compiles
-        for _ in range(repeats):
+        """Shortest time [s] and the result; the first run, which compiles, does not count."""
+        result, times = work(), []
+        for _ in range(1 if self.small else repeats):
             self.wait()
             start = time.perf_counter()
             result = work()
@@ -62,147 +108,231 @@ class Clock:
         return min(times), result
 
     def peak(self, work: Callable[[], Any]) -> float | None:
-        """Peak memory of the device while working [MB]; None on a CPU."""
+        """Peak memory while working [MB]; None on a CPU."""
         if self.device.type != "cuda":
             return None
         torch.cuda.reset_peak_memory_stats(self.device)
         work()
         return torch.cuda.max_memory_allocated(self.device) / 2**20
 
+    @property
+    def bandwidth(self) -> float:
+        """Of its memory [B/s], measured by copies."""
+        if not self._bandwidth:
+            block = torch.empty(2**22 if self.small else 2**28, device=self.device)
+            self._bandwidth = 2 * block.numel() * 4 / self.best(lambda: block.clone())[0]
+        return self._bandwidth
 
-def array(n: int, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def peak_rate(self, unit: str) -> float:
+        """Operations a second: "float32", or "tf32x3", three products of tensor cores each."""
+        if self.device.type != "cuda":
+            return float("inf")
+        properties = torch.cuda.get_device_properties(self.device)
+        hertz = 1e3 * getattr(properties, "clock_rate", 1.755e6)
+        each = {"float32": 256.0, "tf32x3": 2048.0 / 3}[unit]  # of a multiprocessor of an H100 in one cycle
+        return properties.multi_processor_count * each * hertz
+
+    def roof(self, operations: float, size: float, unit: str = "float32") -> tuple[float, str]:
+        """Least time [s] for operations and bytes, and which of the two it is."""
+        compute, memory = operations / self.peak_rate(unit), size / self.bandwidth
+        return (compute, unit) if compute > memory else (memory, "memory")
+
+
+def newton(chip: Chip, n: int, batch: int, target: float | None) -> list[Row]:
+    """Method c: sinh(3 v) cells, conductances log-uniform 1e-6..1e-3 S, inputs 0..0.2 V, 1 ohm, relative 1e-5."""
     rng = np.random.default_rng(0)
     g, v = 10 ** rng.uniform(-6, -3, (n, n)), rng.uniform(0, 0.2, (batch, n))
-    return torch.tensor(g, dtype=torch.float32, device=device), torch.tensor(v, dtype=torch.float32, device=device)
-
-
-def chip(device: torch.device, clock: Clock) -> dict[str, float]:
-    """Peak of float32 [1/s] from the clock rate, and measured bandwidth of memory [B/s]."""
-    block = torch.empty(2**28 if device.type == "cuda" else 2**22, dtype=torch.float32, device=device)
-    seconds, _ = clock.best(lambda: block.clone())
-    bandwidth = 2 * block.numel() * 4 / seconds
-    if device.type != "cuda":
-        return {"bandwidth": bandwidth, "float32": float("nan")}
-    properties = torch.cuda.get_device_properties(device)
-    hertz = 1e3 * getattr(properties, "clock_rate", 1.755e6)
-    return {"bandwidth": bandwidth, "float32": properties.multi_processor_count * 128 * 2 * hertz}
-
-
-def nonlinear(sizes: dict[int, int], device: torch.device, clock: Clock) -> list[dict[str, float]]:
-    limits, rows = chip(device, clock), []
-    print("\nc. Sinh cells with line resistance")
-    print("   tile  vectors  us a vector  plain torch  ratio  steps     error  of peak  bytes' bound us  peak MB")
-    for n, batch in sizes.items():
-        g, v = array(n, batch, device)
-        cells = Sinh(g, B)
-        seconds, found = clock.best(lambda c=cells, v=v: solve(c, v, WIRES, rtol=RTOL))
-        memory = clock.peak(lambda c=cells, v=v: solve(c, v, WIRES, rtol=RTOL))
-        few = min(batch, 64)
-        suits = engine.suits, engine.suits_gpu
-        engine.suits = engine.suits_gpu = lambda circuit: False
-        plain, _ = clock.best(lambda c=cells, v=v: solve(c, v[:few], WIRES, rtol=RTOL), repeats=2)  # noqa: B023
+    g, v = (torch.tensor(a, dtype=torch.float32, device=chip.device) for a in (g, v))
+    cells = Sinh(g, B)
+    seconds, found = chip.best(lambda: solve_array(cells, v, WIRES, rtol=RTOL))
+    memory = chip.peak(lambda: solve_array(cells, v, WIRES, rtol=RTOL))
+    few, suits = min(batch, 64), (engine.suits, engine.suits_gpu)
+    engine.suits = engine.suits_gpu = lambda circuit: False
+    try:
+        plain, _ = chip.best(lambda: solve_array(cells, v[:few], WIRES, rtol=RTOL), repeats=2)
+    finally:
         engine.suits, engine.suits_gpu = suits
-        exact = solve(Sinh(g[:, :].double().cpu(), B), v[:8].double().cpu(), WIRES, rtol=1e-10).i_out
-        error = ((found.i_out[:8].double().cpu() - exact).abs().max() / exact.abs().max()).item()
-        operations = n * n * (found.iterations * PER_APPLICATION + 4 * PER_LAW)
-        each, share = seconds / batch, operations * batch / seconds / limits["float32"]
-        bound = 4 * (2 * n + n * n / batch) / limits["bandwidth"]
-        row = {
-            "tile": n,
-            "vectors": batch,
-            "us": 1e6 * each,
-            "plain_us": 1e6 * plain / few,
-            "steps": found.iterations,
-            "error": error,
-            "share_of_peak": share,
-            "bytes_us": 1e6 * bound,
-            "peak_MB": memory or 0.0,
-        }
-        rows.append(row)
-        print(
-            f"{n:7} {batch:8} {row['us']:12.3f} {row['plain_us']:12.1f} {row['plain_us'] / row['us']:6.0f}"
-            f" {found.iterations:6} {error:9.1e} {share:8.1%} {row['bytes_us']:16.4f} {row['peak_MB']:8.0f}",
-            flush=True,
-        )
+    exact = solve_array(Sinh(g.double().cpu(), B), v[:8].double().cpu(), WIRES, rtol=1e-10).i_out
+    error = ((found.i_out[:8].double().cpu() - exact).abs().max() / exact.abs().max()).item()
+    # beyond 64 x 64 the state lies in memory: eight float32 arrays are read or written an application
+    touched = 4.0 * n * n * 8 * found.iterations if n > 64 else 0.0
+    roof, bound = chip.roof(n * n * (found.iterations * PER_APPLICATION + 4.0 * PER_LAW), 8.0 * n + touched)
+    more = {"steps": found.iterations, "error": error, "times plain torch": plain / few / (seconds / batch)}
+    what = f"c: {n} x {n}, {batch} vectors"
+    return [Row(what, 1e6 * seconds / batch, "us/vector", target, 1e6 * roof, bound, more | {"peak MB": memory})]
+
+
+def dissection(chip: Chip) -> list[Row]:
+    """Method b: tiles made into one matrix each, and products with it beside those with plain conductances."""
+    n, tiles, batch = (16, 6, 4) if chip.small else (128, 10_000, 256)
+    rng = torch.Generator(device=chip.device).manual_seed(0)
+    g = 10 ** (-6 + 3 * torch.rand(tiles, n, n, generator=rng, device=chip.device))
+    seconds, matrices = chip.best(lambda: effective_conductance(g, WIRES), repeats=3)
+    memory = chip.peak(lambda: effective_conductance(g, WIRES))
+    exact = effective_conductance(g[:2].double().cpu(), WIRES)
+    error = ((matrices[:2].double().cpu() - exact).abs().max() / exact.abs().max()).item()
+    roof, bound = chip.roof(tiles * PER_DISSECTION * float(n) ** 3, 4.0 * TOUCHED * g.numel())
+    v = torch.rand(tiles, batch, n, generator=rng, device=chip.device)
+    plain, _ = chip.best(lambda: torch.matmul(v, g))
+    product, _ = chip.best(lambda: torch.matmul(v, matrices))
+    least, by = chip.roof(2.0 * v.numel() * n, 4.0 * (2 * v.numel() + g.numel()))
+    return [
+        Row(f"b: {tiles} tiles of {n} x {n} programmed", seconds, "s", 2.0, roof, bound,
+            {"error": error, "peak MB": memory}),
+        Row("b: inference beside torch.matmul", product / plain, "x", 1.1, least / plain, by, {"ms": 1e3 * product}),
+    ]  # fmt: skip
+
+
+def fused(chip: Chip) -> list[Row]:
+    """Method a: a large matrix of sinh cells on ideal lines, converters and all, beside torch and beside a product."""
+    n, batch, side = (20, 5, 16) if chip.small else (2048, 8192, 64)
+    weight, x = torch.randn(n, n, device=chip.device), torch.randn(batch, n, device=chip.device)
+    rows = []
+    for what, config in (
+        ("sinh cells", Config(rows=side, columns=side)),
+        ("sinh cells, 7-bit DAC, 6-bit ADC", Config(rows=side, columns=side).but(adc__bits=6, dac__bits=7)),
+        ("the same with noise of reads", Config(rows=side, columns=side).but(
+            adc__bits=6, dac__bits=7, devices__read_noise=0.02)),
+    ):  # fmt: skip
+        matrix = TiledMatrix(weight, sinh(B), config.but(dac__range=4.0))
+        with torch.no_grad():
+            seconds, _ = chip.best(lambda m=matrix: m(x))
+            memory = chip.peak(lambda m=matrix: m(x))
+            suits = gpu_product.suits
+            gpu_product.suits = lambda chip, x: False
+            try:
+                torchs, _ = chip.best(lambda m=matrix: m(x), repeats=2)
+            finally:
+                gpu_product.suits = suits
+            plain, _ = chip.best(lambda: x @ weight.T)
+        products = 3 if config.devices.read_noise else 1
+        roof, bound = chip.roof(2.0 * batch * n * n * products, 4.0 * (2 * x.numel() + n * n), "tf32x3")
+        more = {"x plain product": seconds / plain, "times the torch path": torchs / seconds, "peak MB": memory}
+        rows.append(Row(f"a: {n} x {n}, {batch} vectors, {what}", 1e3 * seconds, "ms", None, 1e3 * roof, bound, more))
     return rows
 
 
-def linear(n: int, tiles: int, device: torch.device, clock: Clock) -> dict[str, float]:
-    print(f"\nb. {tiles} ohmic tiles of {n} x {n} with line resistance, float32")
-    rng = torch.Generator(device=device).manual_seed(0)
-    g = 10 ** (-6 + 3 * torch.rand(tiles, n, n, generator=rng, device=device))
-    part = max(1, min(tiles, 2**31 // (4 * 12 * n * n)))  # tiles whose working arrays take about 2 GB
+def tiny(size: int) -> nn.Module:
+    """A network for a dry run."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (size - 2) ** 2, 3))
 
-    def program() -> Tensor:
-        return torch.cat([effective_conductance(some, WIRES) for some in g.split(part)])
 
-    seconds, matrices = clock.best(program, repeats=2)
-    memory = clock.peak(program)
-    exact = effective_conductance(g[:2].double().cpu(), WIRES)
-    error = ((matrices[:2].double().cpu() - exact).abs().max() / exact.abs().max()).item()
-    v = torch.rand(tiles, 256 if device.type == "cuda" else 8, n, generator=rng, device=device)
-    plain, _ = clock.best(lambda: torch.matmul(v, g))
-    product, _ = clock.best(lambda: torch.matmul(v, matrices))
-    print(f"   programmed in {seconds:.3f} s ({1e6 * seconds / tiles:.1f} us a tile), error {error:.1e}", end="")
-    print(f", peak {memory:.0f} MB" if memory else "")
-    print(f"   inference {product / plain:.2f} of the plain product")
+def tiled(chip: Chip, name: str) -> list[Row]:
+    """A network on 16 x 16 linear tiles with a 6-bit ADC, batch 128, beside plain torch."""
+    net = tiny(8) if chip.small else {"vgg8": vgg8, "googlenet": googlenet}[name]()
+    net = net.to(chip.device).eval()
+    shape = (2, 3, 8, 8) if chip.small else (128, *input_shape(name))
+    images = torch.rand(shape, device=chip.device)
+    arrays = convert(net, None, survey(16, g_low=1e-5, g_high=1e-4), calibration=images[:8])
+    with torch.no_grad():
+        plain, _ = chip.best(lambda: net(images))
+        seconds, _ = chip.best(lambda: arrays(images))
+        memory, before = chip.peak(lambda: arrays(images)), chip.peak(lambda: net(images))
+        graph = captured(arrays, images) if chip.device.type == "cuda" else None
+        replay = None if graph is None else chip.best(lambda: graph(images))[0] / plain
+    more = {"images/s": len(images) / seconds, "x as a graph": replay, "peak MB": memory, "plain peak MB": before}
+    return [Row(f"{name}: 16 x 16 tiles, 6-bit ADC, beside torch", seconds / plain, "x", 3.0, None, "", more)]
+
+
+def sneaky(chip: Chip) -> list[Row]:
+    """VGG-8 at CIFAR-10 shapes on 64 x 64 tiles of sinh cells with 1 ohm lines."""
+    side, batch = (8, 1) if chip.small else (64, 128)
+    net = (tiny(4) if chip.small else vgg8()).to(chip.device).eval()
+    images = torch.rand((batch, 3, 4, 4) if chip.small else (batch, *input_shape("vgg8")), device=chip.device)
+    config = Config(rows=side, columns=side, wires=WIRES)
+    arrays = convert(net, sinh(B), config, calibration=images[:1])
+    few = images if chip.small else images[:8]
+    with torch.no_grad():
+        rough, _ = chip.best(lambda: arrays(few), repeats=1)  # so that a slow chip is known before the whole batch
+        whole = rough * len(images) / len(few) < 120
+        used = images if whole else few
+        seconds, _ = chip.best(lambda: arrays(used), repeats=1)
+        memory = chip.peak(lambda: arrays(used))
+        plain, _ = chip.best(lambda: net(used))
+    more = {"images/s": len(used) / seconds, "plain images/s": len(used) / plain, "batch": len(used), "peak MB": memory}
+    return [Row("VGG-8, sinh 64 x 64 tiles, 1 ohm lines", 1e3 * seconds / len(used), "ms/image", None, None, "", more)]
+
+
+def rows(chip: Chip) -> dict[str, Callable[[], list[Row]]]:
+    """All rows by name."""
+    few = chip.small
     return {
-        "tile": n,
-        "tiles": tiles,
-        "program_s": seconds,
-        "error": error,
-        "inference": product / plain,
-        "peak_MB": memory or 0.0,
+        "c16": lambda: newton(chip, 8 if few else 16, 2 if few else 65536, None),
+        "c32": lambda: newton(chip, 12 if few else 32, 2 if few else 65536, None),
+        "c64": lambda: newton(chip, 16 if few else 64, 2 if few else 32768, 1.0),
+        "c128": lambda: newton(chip, 65 if few else 128, 1 if few else 8192, 5.0),
+        "c256": lambda: newton(chip, 65 if few else 256, 1 if few else 1024, None),
+        "program": lambda: dissection(chip),
+        "fused": lambda: fused(chip),
+        "vgg8": lambda: tiled(chip, "vgg8"),
+        "googlenet": lambda: tiled(chip, "googlenet"),
+        "lines": lambda: sneaky(chip),
     }
 
 
-def network(batch: int, device: torch.device, clock: Clock) -> dict[str, float]:
-    from bench_networks import sinh  # the device of the comparisons
+def as_on_a_gpu() -> None:
+    """For a dry run: what would run on a GPU runs by the interpreter."""
+    suits = gpu_product.suits
 
-    from crossbar import Config, convert
-    from crossbar.zoo import vgg8
+    class There:
+        device, dtype = torch.device("cuda"), torch.float32
 
-    print("\nnetwork. VGG-8 at CIFAR-10 shapes, 64 x 64 non-linear tiles with 1 ohm lines")
-    net = vgg8().to(device).eval()
-    images = torch.rand(batch, 3, 32, 32, device=device)
-    arrays = convert(net, sinh(B), Config(rows=64, columns=64, wires=WIRES), calibration=images[:8])
-    with torch.no_grad():
-        plain, _ = clock.best(lambda: net(images))
-        seconds, _ = clock.best(lambda: arrays(images), repeats=1)
-        memory = clock.peak(lambda: arrays(images))
-    print(f"   {batch / seconds:.3g} images/s, plain torch {batch / plain:.4g} images/s, peak {memory or 0:.0f} MB")
-    return {"images_per_s": batch / seconds, "plain_images_per_s": batch / plain, "peak_MB": memory or 0.0}
+    gpu_product.suits = lambda chip, x: x.dtype == torch.float32 and suits(chip, There())
+    engine.suits, engine.suits_gpu = (lambda circuit: False), (lambda circuit: circuit.floating.none)
+    expansion.series = lambda chip, u, written: None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["c", "b", "network"])
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these")
+    parser.add_argument("--list", action="store_true", help="names of the rows")
+    parser.add_argument("--again", action="store_true", help="measure rows that are in the file too")
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes without a GPU")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--small", action="store_true", help="sizes for a check without a GPU")
-    parser.add_argument("--out", type=Path, help="folder for the figures as JSON, named after date and device")
+    parser.add_argument("--out", type=Path, help="folder for a file of the device, which is gone on with")
     a = parser.parse_args()
-    device = torch.device(a.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device here; --device cpu --small checks the code", file=sys.stderr)
+    device = torch.device("cpu" if a.dry_run else a.device)
+    chip = Chip(device, small=a.dry_run)
+    known = rows(chip)
+    if a.list:
+        print("\n".join(known))
+        return 0
+    if unknown := set(a.rows or ()) - set(known):
+        print(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
         return 1
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    now = datetime.now(UTC)
-    print(f"{name}, torch {torch.__version__}, {now:%Y-%m-%d}")
-    clock = Clock(device)
-    results: dict[str, Any] = {"device": name, "torch": torch.__version__, "date": f"{now:%Y-%m-%d}"}
-    if a.only in (None, "c"):
-        sizes = {16: 4, 32: 4} if a.small else {16: 65536, 32: 65536, 64: 16384, 128: 4096, 256: 512}
-        results["c"] = nonlinear(sizes, device, clock)
-    if a.only in (None, "b"):
-        results["b"] = linear(16 if a.small else 128, 20 if a.small else 10_000, device, clock)
-    if a.only in (None, "network"):
-        results["network"] = network(1 if a.small else 128, device, clock)
-    if a.out:
-        a.out.mkdir(parents=True, exist_ok=True)
-        target = a.out / f"cuda_{now:%Y%m%d}_{name.replace(' ', '_')}.json"
-        target.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"\nwrote {target}")
-    return 0
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device here; --dry-run takes the same code through tiny sizes", file=sys.stderr)
+        return 1
+    if a.dry_run:
+        as_on_a_gpu()
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    print(f"{chip.name}, torch {torch.__version__}, {date}{', dry run: times mean nothing' * a.dry_run}")
+    target = a.out / f"cuda_{chip.name.replace(' ', '_')}.json" if a.out else None
+    done: dict[str, Any] = json.loads(target.read_text()) if target and target.exists() else {}
+    print(f"{'':<58}{'figure':>11} {'':<12}{'target':>7} {'':<8}{'roofline':<24}")
+    failed = 0
+    for name in a.rows or known:
+        if name in done and not a.again:
+            for row in done[name]["rows"]:
+                print(f"{Row(**row)}  [of {done[name]['date']}]")
+            continue
+        try:
+            found = known[name]()
+        except Exception as error:  # the other rows are worth having
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+            failed += 1
+            continue
+        for row in found:
+            print(row, flush=True)
+        done[name] = {"date": date, "torch": torch.__version__, "rows": [asdict(row) for row in found]}
+        if target:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(".part")
+            part.write_text(json.dumps(done, indent=1) + "\n")
+            part.replace(target)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
