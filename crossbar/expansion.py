@@ -333,6 +333,6 @@ def _run(
         *(tiles.ranks, tiles.pairs.numpy(), 2 if chip.layout.apart == 2 else 1, *converter),
         *(out.numpy(), geometry.places.numpy(), n_out, geometry.stride, *span),
     )
-    groups = -(-len(geometry.corners) // (found.LANES * found.PANELS))
-    if groups:
-        _in_threads(lambda first, stop: found.product(*fixed, first, stop), groups)
+    panels = -(-len(geometry.corners) // found.LANES)
+    if panels:
+        _in_threads(lambda first, stop: found.product(*fixed, first, stop), panels)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import types
 
 from .kernel_cells import Flat, jit
-from .simd import _extreme, _unary, load, splat, store
+from .simd import Vector, _extreme, _intrinsic, _splat, _unary, load, splat, store
 
 LANES = 32
 """Vectors in a panel."""
@@ -30,6 +31,18 @@ PAIR = 2
 rounded = _unary("rint")
 least = _extreme("minimum")  # these two keep what is not a number
 most_of = _extreme("maximum")
+
+
+@_intrinsic
+def spread(typing: Any, array: Any, offset: Any, length: Any) -> Any:
+    """A vector of `length` (a literal) times the number at `offset` in a flat array."""
+    vector = Vector(array.dtype, length.literal_value)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        return _splat(builder, builder.load(builder.gep(data, [args[1]])), vector)
+
+    return vector(array, types.intp, length), generate
 
 
 @jit
@@ -88,14 +101,17 @@ def _first_order(
             d0, d1, w0, w1 = zero, zero, zero, zero
             for _ in range(ranks):
                 value, slope = load(given, x, LANES), load(given, x + ranks * LANES, LANES)
-                c0, c1 = c0 + cells[q] * value, c1 + cells[q + 1] * value
-                d0, d1 = d0 + cells[q] * slope, d1 + cells[q + 1] * slope
-                w0, w1 = w0 + cells[q + 2] * value, w1 + cells[q + 3] * value
+                c0, c1 = c0 + spread(cells, q, LANES) * value, c1 + spread(cells, q + 1, LANES) * value
+                d0, d1 = d0 + spread(cells, q, LANES) * slope, d1 + spread(cells, q + 1, LANES) * slope
+                w0, w1 = w0 + spread(cells, q + 2, LANES) * value, w1 + spread(cells, q + 3, LANES) * value
                 q += 2 * PAIR
                 x += LANES
             e0, e1 = e0 + d0, e1 + d1
             s0, s1 = s0 + d0 * w0, s1 + d1 * w1
-            s0, s1 = s0 + (bit[i * columns + j] * c0) * e0, s1 + (bit[i * columns + j + 1] * c1) * e1
+            s0, s1 = (
+                s0 + (spread(bit, i * columns + j, LANES) * c0) * e0,
+                s1 + (spread(bit, i * columns + j + 1, LANES) * c1) * e1,
+            )
         store(out, to + j * LANES, c0 - s0)
         store(out, to + (j + 1) * LANES, c1 - s1)
 
@@ -110,7 +126,20 @@ def _swept(
     drops, flow, rise = rows * columns * HALF, 2 * rows * columns * HALF, (2 * rows + 1) * columns * HALF
     for j in range(columns):
         store(out, to + j * LANES, zero)
-    for sweep in range(sweeps + 1):
+    for i in range(rows):
+        for j in range(columns):
+            x = at + i * planes * LANES
+            k = q + ((j // PAIR) * rows + i) * 2 * PAIR * ranks + j % PAIR
+            now, drop = zero, zero
+            for _ in range(ranks):
+                value = load(given, x, HALF)
+                now, drop = now + spread(cells, k, HALF) * value, drop + spread(cells, k + PAIR, HALF) * value
+                x += LANES
+                k += 2 * PAIR
+            store(scratch, (i * columns + j) * HALF, now)
+            store(scratch, drops + (i * columns + j) * HALF, drop)
+            store(out, to + j * LANES, load(out, to + j * LANES, HALF) + now)
+    for sweep in range(1, sweeps + 1):
         for j in range(columns):
             store(scratch, flow + j * HALF, load(out, to + j * LANES, HALF))
             store(scratch, rise + j * HALF, zero)
@@ -122,30 +151,30 @@ def _swept(
                 cell, column = (i * columns + j) * HALF, j * HALF
                 now, slope, bend = zero, zero, zero
                 for _ in range(ranks):
-                    now = now + cells[k] * load(given, x, HALF)
-                    slope = slope + cells[k] * load(given, x + ranks * LANES, HALF)
-                    bend = bend + cells[k] * load(given, x + 2 * ranks * LANES, HALF)
+                    now = now + spread(cells, k, HALF) * load(given, x, HALF)
+                    slope = slope + spread(cells, k, HALF) * load(given, x + ranks * LANES, HALF)
+                    bend = bend + spread(cells, k, HALF) * load(given, x + 2 * ranks * LANES, HALF)
                     x += LANES
                     k += 2 * PAIR
-                if sweep > 0:
-                    below = load(scratch, flow + column, HALF)
-                    above = load(scratch, rise + column, HALF) + bit[i * columns + j] * below
-                    store(scratch, rise + column, above)
-                    store(scratch, flow + column, below - load(scratch, cell, HALF))
-                    lost = load(scratch, drops + cell, HALF) + above
-                    now = now - lost * (slope - lost * bend)
+                below = load(scratch, flow + column, HALF)
+                above = load(scratch, rise + column, HALF) + spread(bit, i * columns + j, HALF) * below
+                store(scratch, rise + column, above)
+                store(scratch, flow + column, below - load(scratch, cell, HALF))
+                lost = load(scratch, drops + cell, HALF) + above
+                now = now - lost * (slope - lost * bend)
                 store(scratch, cell, now)
                 store(out, to + j * LANES, load(out, to + j * LANES, HALF) + now)
-            behind = zero
-            for j in range(columns - 1, -1, -1):
-                cell = (i * columns + j) * HALF
-                behind = behind + load(scratch, cell, HALF)
-                store(scratch, drops + cell, behind)
-            drop = zero
-            for j in range(columns):
-                cell = drops + (i * columns + j) * HALF
-                drop = drop + word[i * columns + j] * load(scratch, cell, HALF)
-                store(scratch, cell, drop)
+            if sweep < sweeps:
+                behind = zero
+                for j in range(columns - 1, -1, -1):
+                    cell = (i * columns + j) * HALF
+                    behind = behind + load(scratch, cell, HALF)
+                    store(scratch, drops + cell, behind)
+                drop = zero
+                for j in range(columns):
+                    cell = drops + (i * columns + j) * HALF
+                    drop = drop + spread(word, i * columns + j, HALF) * load(scratch, cell, HALF)
+                    store(scratch, cell, drop)
 
 
 @jit
@@ -204,7 +233,7 @@ def _entry(version: str) -> Any:
         first: int,
         stop: int,
     ) -> None:
-        """Groups `first` to `stop` of panels, for all matrices.
+        """Panels `first` to `stop`, for all matrices.
 
         Args:
             x: Planes of functions of the inputs, flat float32: values, slopes and half the second derivatives.
@@ -231,7 +260,7 @@ def _entry(version: str) -> Any:
             stride: From one output to the next in `out`.
             top: First row of tiles.
             bottom: Behind the last.
-            first: First group of panels.
+            first: First panel.
             stop: Behind the last.
         """
         _ = version
@@ -247,13 +276,13 @@ def _entry(version: str) -> Any:
         currents = np.zeros(arrays * columns * LANES, np.float32)
         sums = np.empty(slices * together * width * PANELS * LANES, np.float32)
         held = rows * planes * LANES
-        for group in range(first, stop):
+        for begin in range(first, stop, PANELS):
             for m in range(matrices):
                 sums[:] = 0.0
                 for r in range(top, bottom):
                     for panel in range(PANELS):
-                        p = (group * PANELS + panel) * LANES
-                        if p < total:
+                        p = (begin + panel) * LANES
+                        if begin + panel < stop:
                             count = min(LANES, total - p)
                             _gather(
                                 x, shifts[m, 0], lines[r], apart, planes, corners, p, count, rest, given, panel * held
@@ -262,7 +291,7 @@ def _entry(version: str) -> Any:
                     for s in range(slices):
                         for k in range(across):
                             for panel in range(PANELS):
-                                if (group * PANELS + panel) * LANES >= total:
+                                if begin + panel >= stop:
                                     break
                                 for a in range(arrays):
                                     tile = (((m * slices + s) * arrays + a) * down + r) * across + k
@@ -298,8 +327,8 @@ def _entry(version: str) -> Any:
                     for o in range(n_out):
                         row = channel * width + o
                         for panel in range(PANELS):
-                            p = (group * PANELS + panel) * LANES
-                            if p >= total:
+                            p = (begin + panel) * LANES
+                            if begin + panel >= stop:
                                 break
                             at = (row * PANELS + panel) * LANES
                             if analog and most > 0:

@@ -54,16 +54,6 @@ class Line:
             drop = drop - torch.where(self.both, share * drop[..., -1:], 0.0)
         return drop
 
-    def diagonal(self) -> Tensor:
-        """Voltage lost to each node per ampere that it alone draws [ohm], [lines or 1, nodes]."""
-        from_start = self.segments[:, :-1].cumsum(-1)
-        if self.both is not None:
-            share = from_start / _total(self.segments)
-            from_start = torch.where(self.both, from_start * (1 - share), from_start)
-        if self.from_end is not None:
-            from_start = torch.where(self.from_end, _beyond(self.segments[:, 1:]), from_start)
-        return from_start
-
     def currents(self, i: Tensor) -> Tensor:
         """Current in each segment from start to end [A], [..., lines, nodes + 1], when the nodes draw `i`."""
         segments = self.segments.to(i.dtype)
@@ -107,10 +97,6 @@ class Lines:
     def drops(self, i: Tensor) -> Tensor:
         """Z i [V]: what the cell voltages lose to the lines when the cells carry `i` [A], [..., m, n]."""
         return self.word.drops(i) + self.bit_rises(i)
-
-    def diagonal(self) -> Tensor:
-        """Diagonal of Z [ohm], [m, n] or what broadcasts to it."""
-        return self.word.diagonal() + self.bit.diagonal().mT
 
     def bit_currents(self, i: Tensor) -> Tensor:
         """Current in each segment of the bit lines, downwards [A], [..., n, m + 1], when the cells carry `i` [A]."""

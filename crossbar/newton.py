@@ -142,23 +142,19 @@ class System:
         out_type = f.dtype
         d, r = self.d.to(self.dtype), torch.where(_wide(forcing) < 1, f, 0.0).to(self.dtype)
         x = torch.zeros_like(r)
-        scaling = 1 / (1 + self.lines.diagonal().to(self.dtype) * d)
-        z = self._projected(scaling * r)
-        p = z
-        rr = _dot(d * r, z)
+        p = r
+        rr = _dot(d * r, r)
         goal = rr * forcing.to(self.dtype) ** 2
         step = 0
         while bool((rr > goal).any()) and step < MAX_CG:
             step += 1
             dp = d * p
-            q = p + self.lines.drops(dp)
-            q = self._projected(q)
+            q = self._projected(p + self.lines.drops(dp))
             alpha = _ratio(rr, _dot(dp, q))
             x = x + _wide(alpha) * p
             r = r - _wide(alpha) * q
-            z = self._projected(scaling * r)
-            rr, last = _dot(d * r, z), rr
-            p = z + _wide(_ratio(rr, last)) * p
+            rr, last = _dot(d * r, r), rr
+            p = r + _wide(_ratio(rr, last)) * p
         return x.to(out_type), step
 
     def adjoint(self, g: Tensor, tolerance: float) -> Tensor:
