@@ -150,7 +150,10 @@ def _knowm(folder: Path) -> list[Set]:
                     continue
                 traces = read_dataset(str(here)).traces
                 source = next(trace for trace in traces if "Resistor" in trace.meta["file"])
-                options = {"series_resistance": ohm * 1e3, "periodic": True, "screen": 512, "starts": 2}
+                options: dict[str, Any] = {"series_resistance": 1e3 * ohm, "periodic": True, "screen": 512, "starts": 2}
+                noise, top = fits.estimate_noise([source]), float(np.abs(source.i).max())
+                if noise.floor < 1e-5 * top:  # the estimate found none; the other traces have 0.3 to 3e-3 of the top
+                    options["noise"] = (noise.rel, 1e-3 * top)
                 name = f"W-SDC {device}, {hertz} Hz, 0.{tenths} V, {ohm} kΩ"
                 picture = f"knowm_{device.lower()}_{hertz}hz_{tenths}_{ohm}k"
                 few = () if (device, hertz, tenths) == ("M1", 10, 8) else BEHIND_RESISTOR
@@ -230,8 +233,8 @@ def other_trace(best: fits.FitResult, entry: Set) -> dict[str, float]:
     if entry.pair is None:
         return {}
     trace, options, _ = entry.pair
-    given = {**options, "screen": 64, "starts": 2}
-    found = fits.fit(best.model, trace, vary=[], noise=best.noise, polarity=best.model.polarity, **given)
+    given = {**options, "noise": best.noise, "screen": 64, "starts": 2}
+    found = fits.fit(best.model, trace, vary=[], polarity=best.model.polarity, **given)
     return dict(found.metrics)
 
 
