@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, gpu, solve
+from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, fast, gpu, solve
 from crossbar.bias import fit
 from crossbar.newton import Circuit, solve_newton
 from devicelab import Lut, parameter_set
@@ -184,17 +184,34 @@ def test_they_compile_for_a_gpu_that_is_not_here(kernel_name: str, tmp_path: Pat
     assert int(spilled) <= 64
 
 
+def assert_random_arrays(seed: int, stacks: int, tiles: int, largest: int) -> None:
+    """Random stacks of sinh arrays, solved by the kernels in float64, against float64 on the CPU."""
+    rng = np.random.default_rng(seed)
+    for _ in range(stacks):
+        m, n = (int(size) for size in rng.integers(1, largest, 2))
+        r = 10 ** rng.uniform(-2, 1)
+        wires = Wires(r, r, r, r)
+        g = torch.tensor(10 ** rng.uniform(-7, -3, (tiles, m, n)))
+        cells, v = Sinh(g, float(rng.uniform(0, 8))), torch.tensor(rng.uniform(-0.3, 0.3, (1, m)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "suits", fast.suits)
+            patch.setattr(engine, "suits_gpu", lambda circuit: False)
+            expected = solve(cells, v, wires, rtol=1e-9).i_out
+        found = solve(Sinh(g.to(DEVICE), cells.b.to(DEVICE)), v.to(DEVICE), wires, rtol=1e-6).i_out
+        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_a_few_random_arrays_against_the_cpu(by_kernels: None, kernel: str) -> None:
+    assert_random_arrays(seed=4, stacks=3, tiles=2, largest=20)
+
+
+@pytest.mark.slow
+def test_two_hundred_random_arrays_against_the_cpu(by_kernels: None, kernel: str) -> None:
+    assert_random_arrays(seed=5, stacks=50, tiles=4, largest=40)
+
+
 @pytest.mark.cuda
 @pytest.mark.slow
 @pytest.mark.skipif(not ON_GPU, reason="no CUDA device")
 def test_ten_thousand_arrays_against_the_cpu() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(100):
-        m, n = rng.integers(1, 150, 2)
-        r = 10 ** rng.uniform(-2, 1)
-        wires = Wires(r, r, r, r)
-        g = torch.tensor(10 ** rng.uniform(-7, -3, (100, m, n)))
-        cells, v = Sinh(g, float(rng.uniform(0, 8))), torch.tensor(rng.uniform(-0.3, 0.3, (1, m)))
-        expected = solve(cells, v, wires, rtol=1e-9).i_out
-        found = solve(Sinh(g.cuda(), cells.b.cuda()), v.cuda(), wires, rtol=1e-6).i_out
-        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert_random_arrays(seed=3, stacks=100, tiles=100, largest=150)
