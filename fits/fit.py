@@ -14,8 +14,10 @@ from devicelab.errors import ConvergenceError, ParameterError, ShapeError, Trace
 
 from .noise import Noise, compliance_mask, estimate_noise
 from .problem import TUNING, Bench, Loss, Mask, Problem
-from .result import FitResult, conclude, doubts
+from .result import FitResult, conclude
+from .shake import Shaken, shake
 from .space import Extent, Space, fit_names
+from .trust import doubts
 
 Array = NDArray[np.float64]
 
@@ -32,6 +34,11 @@ SHORT = 12
 SHORTLIST = 4
 """Short descents for each of the `starts` where simulations take steps: the screens of these models, whose rates change
 by decades with every shape parameter, rank worse."""
+
+RESTLESS = (
+    "the search did not come to rest: descents from beside the best one still found lower ones, and the truth may be "
+    "lower yet: more starts=..., or fewer parameters (fixed=[...])"
+)
 
 UNCLEAR = 0.02
 """Mean relative difference of the branches of a loop below which it does not tell the sign of SET."""
@@ -97,10 +104,10 @@ def fit(
     )  # fmt: skip
     say = progress or (lambda line: None)
     if start is None:
-        best, *others = from_cold(problem, screen, starts, seed, say)
+        found = from_cold(problem, screen, starts, seed, say)
     else:
-        best, others = problem.descend(_warm_vector(problem, start)), []
-    result = finish(problem, best, seed, others)
+        found = Shaken(problem.descend(_warm_vector(problem, start)), [], True)
+    result = finish(problem, found, seed)
     if not clear:
         sign = result.model.polarity
         note = f"the sign of SET does not show in the traces; polarity {sign:+d} is a guess: give polarity=... if known"
@@ -157,18 +164,18 @@ def pose(
     return Problem(listed, masks, weighed, space, Bench(drive, periodic), checked, loss), clear
 
 
-def finish(problem: Problem, best: Any, seed: int, others: Sequence[Any] = ()) -> FitResult:
+def finish(problem: Problem, found: Shaken, seed: int) -> FitResult:
     """The result after a last descent with the prior scaled to the misfit.
 
     Args:
         problem: What is solved.
-        best: The descent to go on from.
+        found: The descent to go on from, and those that ended elsewhere.
         seed: Seed of the screen.
-        others: Descents that ended elsewhere.
 
     Raises:
         ConvergenceError: If that does not converge.
     """
+    best = found.best
     problem.misfit = max(1.0, problem.spread(problem.vector(best.params)))
     best = problem.settle(problem.descend(problem.vector(best.params)))
     if not best.success:
@@ -177,11 +184,12 @@ def finish(problem: Problem, best: Any, seed: int, others: Sequence[Any] = ()) -
             got=str(best.message).strip(),
             hint="more starts=..., fewer parameters (fixed=[...]), or another model or window",
         )
-    return conclude(problem, best, seed, [problem.vector(other.params) for other in others])
+    others = [problem.vector(other.params) for other in found.others]
+    return conclude(problem, best, seed, others, [] if found.rested else [RESTLESS])
 
 
-def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> list[Any]:
-    """Descents from the best points of a screen, best first, as `Problem.descend` returns them."""
+def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callable[[str], None]) -> Shaken:
+    """Descents from the best points of a screen, and from beside the best of those."""
     say(f"screening {screen} starting points for {len(problem.space.axes)} parameters")
     rough = basins(problem, screen, starts, seed)
     polished: list[Any] = []
@@ -190,7 +198,9 @@ def from_cold(problem: Problem, screen: int, starts: int, seed: int, say: Callab
         say(f"descent {k + 1} of {min(POLISHED, len(rough))}: chi2 per sample {polished[-1].chisqr / problem.size:.4g}")
         if problem.stepped and not doubts(problem, problem.vector(polished[-1].params)):
             break  # a hundred times the cost of an exact one; their rough descents rank them well enough
-    return sorted(polished, key=lambda outcome: float(outcome.chisqr))
+    best, *others = sorted(polished, key=lambda outcome: float(outcome.chisqr))
+    found = shake(problem, best, starts, seed, say)
+    return replace(found, others=[*others, *found.others])
 
 
 def basins(problem: Problem, screen: int, starts: int, seed: int) -> list[Array]:

@@ -19,8 +19,8 @@ from devicelab import Model
 from devicelab.errors import ParameterError, unknown_name
 
 from .problem import Problem
+from .region import undo
 from .result import FitResult
-from .space import Coordinate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -321,8 +321,8 @@ def _profile(
     order = sorted(path.points, key=lambda point: point[1][k])
     delta = np.array([point[0] for point in order])
     models = [problem.device(point[1])[0] for point in order]
-    values = np.array([_undo(axis, point[1][k]) for point in order])
-    estimate, low, high = (_undo(axis, value) for value in (best[k], *ends))
+    values = np.array([undo(axis, point[1][k]) for point in order])
+    estimate, low, high = (undo(axis, value) for value in (best[k], *ends))
     if axis.sign < 0:  # the larger magnitude is the lower value
         values, delta, models, low, high, opened = values[::-1], delta[::-1], models[::-1], high, low, opened[::-1]
     made = Profile(
@@ -390,10 +390,6 @@ def _root(path: _Path, inside: tuple[float, Array], outside: tuple[float, Array]
     a, b = (np.sqrt(max(point[0], 0.0)) for point in (inside, outside))
     share = (np.sqrt(threshold) - a) / (b - a)
     return float(inside[1][k] + share * (outside[1][k] - inside[1][k]))
-
-
-def _undo(axis: Coordinate, value: float) -> float:
-    return float(axis.sign * 10.0 ** min(value, 300.0)) if axis.log else float(value)
 
 
 def switching_time(model: Model, v: float, low: float = 0.1, high: float = 0.9) -> float:

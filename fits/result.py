@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from devicelab import Model, Trace, __version__
 from devicelab.files import write_text
@@ -19,7 +20,9 @@ from devicelab.lut import describe
 from .metrics import metrics, switching_errors
 from .noise import Noise
 from .problem import Problem
+from .region import ROUNDS, STEPPED_ROUNDS, region_ends, undo
 from .space import Coordinate
+from .trust import alternatives, fit_statistics, judge
 
 Array = NDArray[np.float64]
 Z95 = 1.959964
@@ -32,28 +35,8 @@ AT_BOUND = 1e-3
 UNSEEN = 3.0
 """Relative change of the current, in units of the relative noise, below which no switching is seen."""
 
-SIGNIFICANT = 5.0
-"""Standard deviations beyond which chi2, or the likeness of neighbouring residuals, is not chance."""
-
-MISFIT = 1.5
-"""chi2 per degree of freedom from which a model is said not to describe the traces, where that is significant too."""
-
-ALIKE = 0.3
-"""The same for the correlation of neighbouring residuals: filters of an instrument make some."""
-
-SIMILAR = 10.0
-"""Rise of chi2, per chi2 per degree of freedom, up to which another device describes the traces as well: it is up to
-exp(5) times less likely than the best."""
-
-APART = 3.0
-"""Standard deviations of a coordinate by which another device differs from the best one."""
-
-BENT = 2.0
-"""Factor between the rise of chi2 at an end of an interval and what a parabola has there, from which it is no parabola;
-the end itself is then off by about the root of it."""
-
-FARTHEST = 10.0
-"""Largest factor by which the end of an interval is moved for that; a profile finds the end itself."""
+SKEWED = 1.3
+"""Ratio of the two halves of an interval from which it is called not symmetric."""
 
 
 @dataclass(frozen=True)
@@ -219,20 +202,31 @@ class FitResult:
         return "\n".join(lines) + "\n"
 
 
-def conclude(problem: Problem, outcome: Any, seed: int, others: Sequence[Array] = ()) -> FitResult:
-    """The result of the last descent, in the model's own parameters; `others` are where other descents ended."""
+def conclude(
+    problem: Problem, outcome: Any, seed: int, others: Sequence[Array] = (), reasons: Sequence[str] = ()
+) -> FitResult:
+    """The result of the last descent, in the model's own parameters.
+
+    Args:
+        problem: What was solved.
+        outcome: The last descent.
+        seed: Seed of the screen.
+        others: Where other descents ended.
+        reasons: Why the search itself is not to be trusted.
+    """
     theta = problem.vector(outcome.params)
     jac = problem.fine_jacobian(theta)
-    statistics = _statistics(problem, theta, outcome.nfev)
+    statistics = fit_statistics(problem, theta, outcome.nfev)
     covariance = problem.covariance(theta, jac) * statistics["inflation"]
     model, x0 = problem.device(theta)
     start = np.array([outcome.init_values.get(axis.label, np.nan) for axis in problem.space.axes])
-    alternatives, several = _alternatives(problem, theta, covariance, others, statistics)
-    reasons = [*_doubts(statistics), *several]
+    ends, notes = _intervals(problem, theta, covariance, statistics)
+    models, several = alternatives(problem, theta, covariance, others, statistics, ends)
+    why = [*reasons, *judge(problem, statistics), *several]
     return FitResult(
         model=model,
         x0=x0,
-        estimates=_estimates(problem, theta, covariance, start, bent(problem, theta, covariance, jac)),
+        estimates=_estimates(problem, theta, start, _with_others(problem, theta, ends, others, statistics), notes),
         correlations=_correlations(problem, covariance),
         statistics=statistics,
         problem=problem,
@@ -240,9 +234,9 @@ def conclude(problem: Problem, outcome: Any, seed: int, others: Sequence[Array] 
         covariance=covariance,
         seed=seed,
         series_resistance=float(problem.space.series(theta)),
-        warnings=[*reasons, *_warnings(problem, theta, model)],
-        trusted=not reasons,
-        alternatives=alternatives,
+        warnings=[*why, *_warnings(problem, theta, model)],
+        trusted=not why,
+        alternatives=models,
     )
 
 
@@ -259,132 +253,6 @@ def _metrics(problem: Problem, theta: Array) -> dict[str, float]:
         )
         again.append(Trace(trace.t, v, i))
     return {**out, **switching_errors(problem.traces, again)}
-
-
-def residual_structure(problem: Problem, theta: Array) -> dict[str, float]:
-    """Whether neighbouring residuals are alike, which the noise of an instrument is not.
-
-    Returns:
-        lag1: Their correlation, 0 +- 1/sqrt(n) for white noise; runs: how many runs of one sign there are less than
-        chance makes, in standard deviations, with the sign of the excess (Wald and Wolfowitz, Ann. Math. Stat. 11, 147
-        (1940), doi:10.1214/aoms/1177731909); inflation: factor by which alike residuals widen a variance, that of a
-        mean of a first-order autoregression, (1 + lag1) / (1 - lag1).
-    """
-    residual = problem.residual(theta)[: problem.size]
-    place = np.concatenate([np.flatnonzero(mask) for mask in problem.masks])
-    pairs = np.diff(place) == 1
-    now, then = residual[:-1][pairs], residual[1:][pairs]
-    square = np.square(residual).mean()
-    if now.size < 2 or square == 0.0:
-        return {"lag1": 0.0, "runs": 0.0, "inflation": 1.0}
-    lag1 = float((now * then).mean() / square)
-    plus, n = float((residual > 0).mean()), now.size
-    change = 2.0 * plus * (1.0 - plus)
-    changes = float(((now > 0) != (then > 0)).mean())
-    runs = (changes - change) / np.sqrt(change**2 / n) if change else -np.sqrt(float(n))
-    alike = min(lag1, 0.99) if lag1 * np.sqrt(n) > SIGNIFICANT else 0.0
-    return {"lag1": lag1, "runs": float(runs), "inflation": (1.0 + alike) / (1.0 - alike)}
-
-
-def doubts(problem: Problem, theta: Array) -> list[str]:
-    """Why the residual at a vector is not that of noise; empty where it is."""
-    return _doubts(_statistics(problem, theta, 0))
-
-
-def _doubts(statistics: Mapping[str, float]) -> list[str]:
-    """Why the residual is not that of noise."""
-    n, redchi, lag1 = statistics["samples"], statistics["redchi"], statistics["lag1"]
-    large = redchi > MISFIT and redchi - 1.0 > SIGNIFICANT * np.sqrt(2.0 / n)
-    alike = lag1 > ALIKE and lag1 * np.sqrt(n) > SIGNIFICANT
-    if alike:
-        return [
-            f"the model does not describe the traces: chi2/dof {redchi:.3g}, and neighbouring residuals are alike "
-            f"(correlation {lag1:.2f}). A false minimum, or the wrong model or window: more starts=..., another seed, "
-            "another template. Intervals are widened for it and may still miss the truth"
-        ]
-    if large:
-        return [
-            f"the model does not describe the traces to within the noise: chi2/dof {redchi:.3g}; neighbouring "
-            "residuals are not alike, so the noise is larger than assumed, or a few samples are far off (loss='huber')"
-        ]
-    return []
-
-
-def _alternatives(
-    problem: Problem, theta: Array, covariance: Array, others: Sequence[Array], statistics: Mapping[str, float]
-) -> tuple[list[Model], list[str]]:
-    """Devices away from the best one that describe the traces as well, and a line on each."""
-    scale = problem.misfit**2 * statistics["inflation"]
-    least, reach = problem.chisqr(theta), APART * np.sqrt(np.diag(covariance))
-    models: list[Model] = []
-    lines: list[str] = []
-    kept = [theta]
-    best = [_undo(axis, value) for axis, value in zip(problem.space.axes, problem.space.physical(theta), strict=True)]
-    for other in sorted(others, key=problem.chisqr):
-        rise = (problem.chisqr(other) - least) / scale
-        apart = all((np.abs(other - near) > reach).any() for near in kept)
-        if rise > SIMILAR or not apart:
-            continue
-        kept.append(other)
-        models.append(problem.device(other)[0])
-        far = np.argsort(-np.abs(other - theta) / reach)[:3]
-        values = problem.space.physical(other)
-        words = ", ".join(
-            f"{axis.name} {_undo(axis, values[k]):.3g} {axis.unit} (best {best[k]:.3g})"
-            for k, axis in ((k, problem.space.axes[k]) for k in far)
-        )
-        lines.append(f"several solutions: another device has chi2 higher by {max(rise, 0.0) * scale:.2g} only: {words}")
-    return models, lines
-
-
-def bent(problem: Problem, theta: Array, covariance: Array, jac: Array) -> dict[int, tuple[float, float]]:
-    """Axes at an end of whose interval chi2, the others refitted, has not risen as a parabola would.
-
-    With each, how many times farther its lower and its upper end are where chi2 rises less: the root of the ratio, at
-    most `FARTHEST` times.
-
-    The valley is entered along the direction that the covariance gives, once with all coordinates and once with those
-    that are determined, and two Gauss-Newton steps of the others with the Jacobian of the best vector follow its bend:
-    six batches of 2p simulations. What chi2 rises by after that is the most that a profile would have.
-    """
-    space, p = problem.space, theta.size
-    sd = np.sqrt(np.diag(covariance))
-    hessian = jac.T @ jac
-    scale = covariance[0, 0] / np.linalg.inv(hessian)[0, 0]
-    known = 2 * Z95 * sd / space.width < 0.5  # elsewhere a note says so already
-    axis = np.concatenate([np.arange(p)] * 2)
-    ends = Z95 * np.concatenate([sd, -sd])
-    ends = np.clip(theta[axis] + ends, space.floor[axis], space.ceiling[axis]) - theta[axis]
-    rise = np.minimum(
-        _rises(problem, theta, jac, ends, np.arange(p)), _rises(problem, theta, jac, ends, np.flatnonzero(known))
-    )
-    moved = np.abs(ends) / sd[axis]
-    ratio = rise / (scale * np.maximum(moved, 1e-9) ** 2)
-    told = (moved > 0.5 * Z95) & known[axis]
-    far = np.where(ratio < 1.0 / BENT, 1.0 / np.sqrt(np.maximum(ratio, 1.0 / FARTHEST**2)), 1.0)
-    named = {int(k) for k in axis[told & ((ratio > BENT) | (ratio < 1.0 / BENT))]}
-    return {k: (float(far[p + k]), float(far[k])) for k in sorted(named)}
-
-
-def _rises(problem: Problem, theta: Array, jac: Array, ends: Array, moving: NDArray[np.intp]) -> Array:
-    """Rise of chi2, prior included, with each axis moved up [p] and down [p] by `ends`, those of `moving` following."""
-    space, p = problem.space, theta.size
-    hessian = jac.T @ jac
-    axis = np.concatenate([np.arange(p)] * 2)
-    step, direction = np.zeros((p, p, p)), np.eye(p)
-    for k in range(p):
-        free = moving[moving != k]
-        step[k][np.ix_(free, free)] = np.linalg.inv(hessian[np.ix_(free, free)])
-        direction[k] -= step[k] @ hessian[:, k]
-    points = theta + ends[:, None] * direction[axis]
-    rise = np.full(2 * p, np.inf)
-    least = np.square(problem.residual(theta)).sum()
-    for _ in range(3):
-        points = np.clip(points, space.floor, space.ceiling)
-        residual = problem.residual(points)
-        rise = np.minimum(rise, np.square(residual).sum(-1) - least)
-        points = points - np.einsum("bpq,bq->bp", step[axis], residual @ jac)
-    return rise
 
 
 def _fitted_columns(problem: Problem) -> list[Trace]:
@@ -415,61 +283,80 @@ def _warnings(problem: Problem, theta: Array, model: Model) -> list[str]:
     return out
 
 
-def _statistics(problem: Problem, theta: Array, evaluations: int) -> dict[str, float]:
-    """Of the data alone, the prior left out."""
-    n, p = problem.size, theta.size
-    chisqr = problem.chisqr(theta)
-    log = n * np.log(max(chisqr, 1e-300) / n)
-    return {
-        "samples": float(n),
-        "chisqr": chisqr,
-        "redchi": chisqr / (n - p),
-        "aic": float(log + 2 * p),
-        "bic": float(log + np.log(n) * p),
-        "evaluations": float(evaluations),
-        **residual_structure(problem, theta),
-    }
+def _intervals(
+    problem: Problem, theta: Array, covariance: Array, statistics: Mapping[str, float]
+) -> tuple[Array, list[str]]:
+    """95 % intervals in the coordinates of `Space.physical`, [p, 2], and a note on each.
 
-
-def _estimates(
-    problem: Problem, theta: Array, covariance: Array, start: Array, bent: Mapping[int, tuple[float, float]]
-) -> list[Estimate]:
-    """Values and 95 % intervals in model units; those of rates by propagation through the coordinates."""
+    The ends are those of the likelihood region. Of parameters that are not determined, and where the region was not
+    followed to its end, they are those of the covariance, by propagation through the coordinates.
+    """
     space = problem.space
-    value, initial = space.physical(theta), space.physical(start)
+    value = space.physical(theta)
     step = np.diag(1e-6 * space.width)
     both = space.physical(np.concatenate([theta + step, theta - step]))
     gradient = (both[: theta.size] - both[theta.size :]).T / (2e-6 * space.width)
-    reach = Z95 * np.sqrt(np.einsum("ij,jk,ik->i", gradient, covariance, gradient))
-    own = 2 * Z95 * np.sqrt(np.diag(covariance)) / space.width
+    quantile = interval_quantile(problem)
+    reach = quantile * np.sqrt(np.einsum("ij,jk,ik->i", gradient, covariance, gradient))
+    own = 2 * quantile * np.sqrt(np.diag(covariance)) / space.width
+    notes = [_note(axis, *row) for axis, *row in zip(space.axes, theta, own, reach, space.width, strict=True)]
+    told = [k for k, note in enumerate(notes) if not note.startswith("not determined")]
+    scale = problem.misfit**2 * statistics["inflation"]
+    rounds = STEPPED_ROUNDS if problem.stepped else ROUNDS
+    ends = np.stack([value - reach, value + reach], axis=-1)
+    if told:
+        region, met = region_ends(problem, theta, told, quantile**2 * scale, rounds)
+        far = np.stack([np.minimum(region[:, 0], ends[told, 0]), np.maximum(region[:, 1], ends[told, 1])], axis=-1)
+        ends[told] = np.where(met, region, far)
+    for k, (down, up) in enumerate(np.abs(ends - value[:, None])):
+        if not notes[k] and not down < SKEWED * up < SKEWED**2 * down:
+            notes[k] = "interval not symmetric"
+    return ends, notes
+
+
+def _with_others(
+    problem: Problem, theta: Array, ends: Array, others: Sequence[Array], statistics: Mapping[str, float]
+) -> Array:
+    """The intervals, [p, 2], with the other minima that are as likely as their ends."""
+    rise = interval_quantile(problem) ** 2 * problem.misfit**2 * statistics["inflation"]
+    least = problem.chisqr(theta)
+    near = [problem.space.physical(other) for other in others if problem.chisqr(other) - least < rise]
+    low, high = (end(np.array([column, *near]), axis=0) for end, column in zip((np.min, np.max), ends.T, strict=True))
+    return np.stack([low, high], axis=-1)
+
+
+def _estimates(problem: Problem, theta: Array, start: Array, ends: Array, notes: Sequence[str]) -> list[Estimate]:
+    """Values and intervals in model units."""
+    value, initial = problem.space.physical(theta), problem.space.physical(start)
     out = []
-    for k, axis in enumerate(space.axes):
-        edge = min(theta[k] - axis.floor, axis.ceiling - theta[k]) < AT_BOUND * (axis.ceiling - axis.floor)
-        note = "at bound" if edge else ""
-        if own[k] > 1.0:
-            note = "not determined: interval wider than the range searched"
-        elif own[k] > 0.5:
-            note = "weakly determined"
-        elif axis.log and 2 * reach[k] > max(4.0, space.width[k]):
-            note = "not determined: trades off against threshold and exponent"
-        elif axis.log and not note and 2 * reach[k] > LOOSE:
-            note = "weakly determined"
-        elif not note and (k in bent or _leans(gradient[k], covariance, reach[k], bent)):
-            note = "interval not symmetric: use fits.profile"
-        down, up = bent.get(k, (1.0, 1.0))
-        low, high = value[k] - down * reach[k], value[k] + up * reach[k]
+    for k, axis in enumerate(problem.space.axes):
+        low, high = ends[k]
         if axis.plain:
             low, high = max(low, axis.floor), min(high, axis.ceiling)
-        ends = _undo(axis, low), _undo(axis, high)
-        best, first = _undo(axis, value[k]), _undo(axis, initial[k])
-        out.append(Estimate(axis.name, axis.unit, best, min(ends), max(ends), first, note))
+        pair = undo(axis, low), undo(axis, high)
+        best, first = undo(axis, value[k]), undo(axis, initial[k])
+        out.append(Estimate(axis.name, axis.unit, best, min(pair), max(pair), first, notes[k]))
     return out
 
 
-def _leans(gradient: Array, covariance: Array, reach: float, bent: Mapping[int, Any]) -> bool:
-    """Whether an interval comes for the larger part from coordinates whose own interval is not symmetric."""
-    sd = np.sqrt(np.diag(covariance))
-    return any(Z95 * abs(gradient[j]) * sd[j] > 0.5 * reach for j in bent)
+def interval_quantile(problem: Problem) -> float:
+    """Half width of a 95 % interval in standard deviations: of Student's t where these come from the residual."""
+    if problem.misfit > 1.0:
+        return float(stats.t.ppf(0.975, max(1, problem.size - len(problem.space.axes))))
+    return Z95
+
+
+def _note(axis: Coordinate, theta: float, own: float, reach: float, width: float) -> str:
+    """What the covariance says of a parameter; `own` is the width of its coordinate's interval in those of the box."""
+    if own > 1.0:
+        return "not determined: interval wider than the range searched"
+    if own > 0.5:
+        return "weakly determined"
+    if axis.log and 2 * reach > max(4.0, width):
+        return "not determined: trades off against threshold and exponent"
+    if min(theta - axis.floor, axis.ceiling - theta) < AT_BOUND * (axis.ceiling - axis.floor):
+        return "at bound"
+    return "weakly determined" if axis.log and 2 * reach > LOOSE else ""
 
 
 def _correlations(problem: Problem, covariance: Array) -> list[tuple[str, str, float]]:
@@ -482,10 +369,6 @@ def _correlations(problem: Problem, covariance: Array) -> list[tuple[str, str, f
 
 def _volts(value: float) -> str:
     return f"{1e3 * value:.3g} mV" if np.isfinite(value) else "-"
-
-
-def _undo(axis: Coordinate, value: float) -> float:
-    return axis.sign * float(10.0 ** min(value, 300.0)) if axis.log else float(value)
 
 
 def _finite(value: Any) -> Any:

@@ -72,8 +72,7 @@ def fit_static(
         raise ParameterError("nothing is left to fit", got="no parameter, and every state given")
     check_count(masks, space)
     problem = Problem(listed, masks, fitted_noise(noise, listed, "voltage"), space, Bench("nothing"), loss=loss)
-    best, *others = from_cold(problem, screen, starts, seed, progress or (lambda line: None))
-    return finish(problem, best, seed, others)
+    return finish(problem, from_cold(problem, screen, starts, seed, progress or (lambda line: None)), seed)
 
 
 def current_names(model: Model, curves: Sequence[Trace]) -> list[str]:
