@@ -52,6 +52,10 @@ BEHIND_RESISTOR = ("VTEAM linear Biolek p=1", "VTEAM exponential Biolek p=1", "v
 """The best of the eleven on W-SDC M1 at 10 Hz behind 5 and 47 kohm: the candidates for the other W-SDC traces."""
 
 
+SCHOTTKY = ("yakopcic_two_branch", "vteam_asymmetric")
+"""The best of the eleven on Nb:SrTiO3 of 32 µm: the candidates for the other devices."""
+
+
 @dataclass
 class Set:
     """Some traces of one device.
@@ -119,17 +123,24 @@ def _without_offset(trace: Trace) -> Trace:
 def _schottky(folder: Path) -> list[Set]:
     """Nb:SrTiO3: a junction behind the resistance of its electrode, which is fitted.
 
-    Of the long sweeps every second sample.
+    Of the sweeps of 32 µm every second sample; of the others every fourth.
     """
     behind = {"series_resistance": "fit"}
     out = []
     for radius, level in ((32, -2), (10, -3), (100, -2)):
         traces = _like(list(read_dataset(str(folder / f"Radius {radius} um")).traces), level)[:3]
-        thin = [Trace(trace.t[::2], trace.v[::2], trace.i[::2], meta=trace.meta) for trace in traces]
-        name = f"Nb:SrTiO3, radius {radius} µm, {level} V"
-        out.append(Set(name, thin, behind, ("cycles",), f"nbsto_{radius}um"))
-    old = list(read_dataset(str(folder / "Old device")).traces)
-    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, ("amplitudes",), "nbsto_old")]
+        name, picture = f"Nb:SrTiO3, radius {radius} µm, {level} V", f"nbsto_{radius}um"
+        if radius == 32:
+            out.append(Set(name, [_thin(trace, 2) for trace in traces], behind, ("cycles",), picture))
+        else:
+            out.append(Set(name, [_thin(trace, 4) for trace in traces], behind, ("cycles",), picture, SCHOTTKY, 1))
+    old = [_thin(trace, 4) for trace in read_dataset(str(folder / "Old device")).traces]
+    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, ("amplitudes",), "nbsto_old", SCHOTTKY, 1)]
+
+
+def _thin(trace: Trace, step: int) -> Trace:
+    """Every so many samples."""
+    return Trace(trace.t[::step], trace.v[::step], trace.i[::step], meta=trace.meta)
 
 
 def _like(traces: Sequence[Trace], level: int) -> list[Trace]:
