@@ -78,6 +78,7 @@ class Chip(ChipCells):
         self.has_adc_range = config.adc.range is not None
         self.has_column_fit = False
         self.watching = False
+        self.loaded = False  # whether the last state that was loaded held what was written
         self.probe: Callable[[Source, Written | None], Tensor] | None = None  # stands in for the product
         like = weight.new_zeros
         self.register_buffer("input_range", like(()) + (config.dac.range or 0.0))
@@ -140,6 +141,10 @@ class Chip(ChipCells):
         Args:
             blocks: Numbers of the blocks that have such neighbours; None: all.
         """
+        with torch.autocast(self.g.device.type, enabled=False):
+            self._refresh(blocks)
+
+    def _refresh(self, blocks: Tensor | None) -> None:
         place = self.place
         if place is None or blocks is None or not coupled(self.config) or (self.matrix is None and self.seen is None):
             self._keep(self._answered(self.g.double()), self.g.dtype)
@@ -169,6 +174,10 @@ class Chip(ChipCells):
     def _write(self, weight: Tensor) -> Written:
         if self.order_in is not None and self.order_out is not None:
             weight = weight[:, self.order_out][:, :, self.order_in]
+        with torch.autocast(weight.device.type, enabled=False):
+            return self._written(weight)
+
+    def _written(self, weight: Tensor) -> Written:
         top = self.top.to(weight.dtype).clamp_min(torch.finfo(self.top.dtype).tiny)
         share = self.layout.shares((weight / top).clamp(-1, 1))
         return self._answered(self.devices_on_chip.write(share))
@@ -265,6 +274,7 @@ class Chip(ChipCells):
         if (saved := state.get(prefix + "adc_range")) is not None and saved.shape != self.adc_range.shape:
             self.adc_range = self.adc_range.new_zeros(saved.shape)
         super()._load_from_state_dict(state, prefix, *args)
+        self.loaded = prefix + "g" in state
         if self.place is not None:
             self.place.floor.settle(self.place, self.g)
             self.refresh()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from devicelab import Lut
 from devicelab.errors import ParameterError
@@ -81,6 +83,9 @@ def convert(
         ParameterError: If there is nothing to replace, a pattern fits nothing, or a layer cannot be mapped.
         LutError: If the device cannot do what the configuration asks.
     """
+    if torch.is_inference_mode_enabled():  # what is made there could never be trained
+        with torch.inference_mode(False):
+            return convert(net, lut, config, calibration=calibration, skip=skip, own=own)
     config = config or Config()
     digital = copy.deepcopy(net).eval()
     if config.digital:
@@ -109,7 +114,9 @@ def convert(
             "nothing to convert in this network",
             got=", ".join(sorted({type(module).__name__ for module in net.modules()})),
             allowed=", ".join(cls.__name__ for cls in LAYERS),
-            hint="only these layers run on arrays; pass the module that contains them",
+            hint="every layer is skipped"
+            if skip and names
+            else "only these layers run on arrays; pass the module that contains them",
         )
     out = _replaced(digital, on_arrays).eval()
     for module in out.modules():
@@ -196,6 +203,8 @@ def left_digital(net: nn.Module) -> list[tuple[str, str, str]]:
             continue
         if type(module) in LAYERS:
             why = "skipped"
+        elif is_parametrized(module):
+            why = "its weights are computed; remove its parametrizations first"
         elif isinstance(module, tuple(LAYERS)):
             why = "a subclass may compute anything"
         else:

@@ -74,6 +74,7 @@ class ArrayLayer(nn.Module):
         for name, (weight, owner) in self.weights().items():
             setattr(self, name, build(weight, owner, f"{self.use()} {name}"))
         self._remember()
+        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
 
     def use(self) -> str:
         """How this layer uses its weights; layers with shared weights share arrays if they say the same."""
@@ -125,6 +126,14 @@ class ArrayLayer(nn.Module):
 
     def _remember(self) -> None:
         self._versions = self._now()
+
+
+def _after_loading(layer: ArrayLayer, _: Any) -> None:
+    """Weights without what was written of them, from a digital network, are written."""
+    if all(matrix.loaded for _, matrix in layer.matrices()):
+        layer._remember()
+    elif layer._versions != layer._now():
+        layer.program()
 
 
 class ArrayLinear(ArrayLayer):

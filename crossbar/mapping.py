@@ -191,6 +191,8 @@ class TiledMatrix(Chip):
         vectors = nn.functional.pad(vectors, (self.layout.idle_rows, 0))
         m, r, k = self.layout.matrices, self.layout.row_tiles, self.layout.column_tiles
         columns = m * r * self.layout.channels * k * self.layout.outputs
+        if not vectors.shape[1]:
+            return source.placed(u.new_zeros(m, 0, self.n_out))
         solved = self._solved and expansion.series(self, u, written) is None
         each = self.layout.shape.numel() * _BYTES_PER_CELL if solved else 4 * columns * u.element_size()
         parts = [self._through(part, written) for part in vectors.split(max(1, int(self.config.budget // each)), dim=1)]

@@ -120,14 +120,18 @@ class Image:
         if order is not None:
             offsets = offsets[order]
         index = offsets + self.window.corners(self.spatial, u.device).unsqueeze(1)  # [positions, n_in]
-        flat = u.reshape(len(u), self.matrices, -1)
+        flat: Tensor = u.unflatten(1, (self.matrices, -1)).flatten(2)
         return flat[..., index].transpose(0, 1).flatten(1, 2)
 
     def placed(self, out: Tensor) -> Tensor:
         """Outputs [M, B positions, n_out] as [B, M n_out, *positions]."""
         m, _, n_out = out.shape
         size = self.window.size(self.spatial)
-        return out.reshape(m, len(self.x), -1, n_out).permute(1, 0, 3, 2).reshape(len(self.x), m * n_out, *size)
+        return (
+            out.reshape(m, len(self.x), math.prod(size), n_out)
+            .permute(1, 0, 3, 2)
+            .reshape(len(self.x), m * n_out, *size)
+        )
 
     def sums(self, u: Tensor, n_out: int) -> Tensor:
         """Sum of the inputs of every output."""

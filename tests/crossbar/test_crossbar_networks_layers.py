@@ -403,3 +403,55 @@ def test_every_layer_of_a_network_is_an_array_layer() -> None:
     mapped = convert(net, None, IDEAL)
     assert sum(isinstance(m, ArrayLayer) for m in mapped.modules()) == 2
     assert not any(type(m) in crossbar.convert.__globals__["LAYERS"] for m in mapped.modules())
+
+
+@pytest.mark.parametrize("layer", [
+    nn.Linear(5, 4), nn.Conv1d(2, 3, 2), nn.LSTM(3, 4), nn.MultiheadAttention(8, 2), nn.EmbeddingBag(9, 3),
+    nn.Bilinear(3, 4, 2),
+], ids=str)  # fmt: skip
+def test_weights_of_a_digital_network_are_written_when_loaded(layer: Any) -> None:
+    """A state without conductances: what was loaded is programmed; a state with them is taken as it is."""
+    other = copy.deepcopy(layer.double())
+    for p in other.parameters():
+        p.data = torch.randn(p.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    config = IDEAL.but(devices__c2c=0.2)
+    one, two = convert(layer, None, config), convert(other, None, config)
+    writes = [p.matrix.devices_on_chip.written for p in crossbar.placed(one)]
+    one.load_state_dict(other.state_dict(), strict=False)
+    assert [p.matrix.devices_on_chip.written for p in crossbar.placed(one)] == [n + 1 for n in writes]
+    full = two.state_dict()
+    one.load_state_dict(full)
+    for a, b in zip(crossbar.placed(one), crossbar.placed(two), strict=True):
+        assert torch.equal(a.matrix.g, b.matrix.g)
+    one.train()
+    one.eval()  # nothing was learnt, nothing is written
+    for a, b in zip(crossbar.placed(one), crossbar.placed(two), strict=True):
+        assert torch.equal(a.matrix.g, b.matrix.g)
+
+
+def test_conversion_in_inference_mode_can_still_be_trained() -> None:
+    net, x = network()
+    with torch.inference_mode():
+        mapped = convert(net, None, ROUGH, calibration=x)
+        expected = mapped(x)
+    same(mapped(x), expected)
+    mapped.train()
+    mapped(x).sum().backward()
+    assert mapped[0].weight.grad.abs().sum() > 0
+
+
+def test_what_stays_digital_is_listed_with_the_reason() -> None:
+    class Own(nn.Linear):
+        pass
+
+    folded = nn.utils.parametrizations.weight_norm(nn.Linear(5, 5))
+    net = nn.Sequential(nn.Linear(5, 5), Own(5, 5), folded, nn.LayerNorm(5), nn.Linear(5, 5), nn.ReLU())
+    lines = crossbar.report(convert(net, None, IDEAL, skip=("4",))).split("left digital\n")[1].splitlines()
+    reasons = {line.split()[0]: " ".join(line.split()[2:]) for line in lines}
+    assert reasons["1"] == "a subclass may compute anything"
+    assert "parametrizations" in reasons["2"]
+    assert reasons["3"] == "no layer that arrays compute"
+    assert reasons["4"] == "skipped"
+    assert "0" not in reasons
+    with pytest.raises(ParameterError, match="every layer is skipped"):
+        convert(net, None, IDEAL, skip=("*",))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from crossbar import Config, TiledMatrix, Wires, convert
+from crossbar.layers import ArrayLayer
 from devicelab import Lut
 
 G_LOW, G_HIGH, V_READ = 1e-5, 1e-4, 0.2
@@ -200,3 +201,44 @@ def test_cells_between_lines_are_kept_until_something_is_written(steep: Lut, mon
     close(found, first, 1e-5)  # the present weights, written anew
     (gradient,) = torch.autograd.grad(found.sum(), net.weight)
     assert float(gradient.abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [case for case in LAYERS if not isinstance(case[0], nn.RNNBase | nn.MultiheadAttention | nn.EmbeddingBag)],
+)  # of the others torch has none itself
+def test_empty_batches(layer: Any, shape: tuple[int, ...], steep: Lut) -> None:
+    """No input gives no output, of torch's shape, on arrays that are solved and through converters too."""
+    layer = fresh(layer)
+    x = tuple(part[:0] for part in given(layer, shape))
+    for config in (IDEAL, ROUGH, IDEAL.but(wires=VANISHING), IDEAL.but(wires=VANISHING, share_tiles="layers")):
+        with torch.no_grad():
+            assert [t.shape for t in _flat(convert(layer, steep, config)(*x))] == [t.shape for t in _flat(layer(*x))]
+
+
+@EACH
+@pytest.mark.parametrize("wires", [None, Wires(2.0, 2.0, 2.0, 2.0)], ids=["ideal lines", "lines"])
+def test_autocast_in_training_does_not_round_conductances(
+    layer: Any, shape: tuple[int, ...], wires: Wires | None
+) -> None:
+    """Lines are eliminated in the network's own type, however the rest of it computes."""
+    layer = fresh(layer, torch.float32).train()
+    x = given(layer, shape, torch.float32)
+    mapped = convert(layer, None, IDEAL.but(nonlinear=False, g_low=G_LOW, g_high=G_HIGH, wires=wires)).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        written = [m.live(w).matrix for m, w in _matrices(mapped)]
+    for a, (m, w) in zip(written, _matrices(mapped), strict=True):
+        close(a, m.live(w).matrix, 1e-12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = _flat(mapped(*x))
+    sum(part.float().sum() for part in found).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in mapped.parameters() if p.grad is not None)
+
+
+def _matrices(net: nn.Module) -> list[tuple[TiledMatrix, torch.Tensor]]:
+    return [
+        (m, layer.weights()[name][0])
+        for layer in net.modules()
+        if isinstance(layer, ArrayLayer)
+        for name, m in layer.matrices()
+    ]
