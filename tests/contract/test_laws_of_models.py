@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -103,6 +104,8 @@ def test_a_batch_of_parameters_is_a_loop_over_devices(case: Case) -> None:
 @every_case
 def test_each_parameter_moved_one_percent_changes_some_output(case: Case) -> None:
     """Arguments that are accepted and dropped show up here."""
+    if case.model.name == "mms":  # its first set has no diode
+        case = replace(case, model=case.model.replace(phi=0.55))
     v, x = case.voltages(1.5, 61)[:, None], np.linspace(0.01, 0.99, 23)
 
     def outputs(model: Model) -> np.ndarray:
@@ -133,8 +136,12 @@ ODD = {
 }
 """Models whose current has no preferred sign; in the others a parameter or a branch belongs to each sign."""
 
+WITH_DIODE = {"mms_pdwo3w-own"}
 
-@pytest.mark.parametrize("case", [c for c in SETS if c.model.name in ODD], ids=lambda case: case.name)
+
+@pytest.mark.parametrize(
+    "case", [c for c in SETS if c.model.name in ODD and c.name not in WITH_DIODE], ids=lambda case: case.name
+)
 def test_current_is_odd_in_the_voltage_where_the_model_says_so(case: Case) -> None:
     v, x = grid(case)
     here, there = np.asarray(case.model.current(v, x)), np.asarray(case.model.current(-v, x))

@@ -255,6 +255,37 @@ def test_metastable_switches_relax_exponentially(v: float) -> None:
     assert hold(model, v, t, 0.5) == pytest.approx(expected, abs=STEPS)
 
 
+@pytest.mark.parametrize("v", [-1.15, -0.2, 1e-9, 0.5, 1.1])
+def test_metastable_switches_beside_a_diode(v: float) -> None:
+    """phi v G of the relaxing switches plus (1 - phi) of a diode that carries nothing at 0 V, at constant voltage."""
+    vt = 8.617333262e-5 * 298
+    on, off = 1 / (1 + np.exp(-(v - 0.8) / vt)), 1 / (1 + np.exp((v + 1.0) / vt))
+    t = 3e-4
+    x = on / (on + off) + (0.5 - on / (on + off)) * np.exp(-(on + off) * t / 0.8e-3)
+    diode = 1e-9 * np.expm1(8.5 * v) - 22e-9 * np.expm1(-6.2 * v)
+    published = 1e-9 * np.exp(8.5 * v) - 22e-9 * np.exp(-6.2 * v)
+    trace = simulate(parameter_set("mms_pdwo3w"), Drive([0.0, t], [v, v]), x0=0.5)
+    assert float(trace.x[-1]) == pytest.approx(x, abs=STEPS)
+    i = 0.55 * v * (0.4e-5 + (2.5e-5 - 0.4e-5) * float(trace.x[-1])) + 0.45 * diode
+    assert float(trace.i[-1]) == pytest.approx(i, rel=1e-12)
+    assert published - diode == pytest.approx(1e-9 - 22e-9, abs=1e-20)  # all that the source's form differs by
+    assert float(parameter_set("mms_pdwo3w").current(0.0, 0.5)) == 0.0
+
+
+def test_metastable_switches_have_no_diode_unless_asked() -> None:
+    plain = parameter_set("mms_knowm")
+    v = np.linspace(-0.5, 0.5, 11)
+    np.testing.assert_allclose(plain.current(v, 0.3), v * (0.3 / 500 + 0.7 / 1500), rtol=1e-15)
+    assert [entry.name for entry in plain.parameters() if not entry.fit] == [
+        "temperature",
+        "phi",
+        "af",
+        "bf",
+        "ar",
+        "br",
+    ]
+
+
 @pytest.mark.parametrize(("w", "kilohm"), [(1.2, 3.2), (1.4, 18.0), (1.6, 118.0), (1.8, 796.0)])
 def test_simmons_barrier_resistance_at_a_tenth_of_a_volt(w: float, kilohm: float) -> None:
     """With the 215 ohm of its electrodes; an independent evaluation of the same constants, not a measurement."""

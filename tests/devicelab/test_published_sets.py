@@ -46,6 +46,10 @@ PRINTED = {
         "alpha_p": 1, "alpha_n": 5,
     },
     "mms_knowm": {"r_on": 500, "r_off": 1.5e3, "v_on": 0.27, "v_off": 0.27, "k": 1 / 1e-4, "temperature": 298.5},
+    "mms_pdwo3w": {
+        "r_on": 1 / 2.5e-5, "r_off": 1 / 0.4e-5, "v_on": 0.8, "v_off": 1, "k": 1 / 0.8e-3, "temperature": 298,
+        "phi": 0.55, "af": 1e-9, "bf": 8.5, "ar": 22e-9, "br": 6.2,
+    },
     "data_driven_tiox_dut1": {
         "areset": 0.12, "aset": 79.03, "t_p": 0.59, "t_n": 1.12, "k_p": 8.10e-3, "k_n": 9.43e-3, "rp0": 3085,
         "rp1": 1862, "rn0": 5193, "rn1": 378, "a_p": 0.24, "a_n": 0.24, "b_p": 2.81, "b_n": 2.81,
