@@ -31,7 +31,7 @@ CONVERGED = 1
 
 def kernels() -> ModuleType | None:
     """The Triton kernels, or None where Triton is not installed or cannot be used."""
-    return loaded("gpu_kernel")
+    return loaded("gpu_blocked") and loaded("gpu_kernel")
 
 
 def suits(circuit: Circuit) -> bool:
@@ -215,8 +215,8 @@ def newton_gpu(
         Output currents [A], [tiles, b, n]; cell voltages [V], [tiles, b, m, n] or no tiles; their extremes [V],
         [tiles, b, 2]; residuals [tiles, b]; status and applications of the line operator, [tiles, b, 2].
     """
-    compiled = kernels()
-    if compiled is None:
+    compiled, in_blocks = kernels(), loaded("gpu_blocked")
+    if compiled is None or in_blocks is None:
         raise MissingDependencyError("the array solver for GPUs needs triton", hint="pip install triton")
     kind, halvings, ranks, refine = law
     b, m, n = v_wl.shape[1], v_wl.shape[2], v_bl.shape[2]
@@ -263,7 +263,7 @@ def newton_gpu(
         torch.empty(programs, 5, padded, columns, dtype=torch.float32, device=v_wl.device),
         torch.empty(programs, 3, padded, columns, dtype=v_wl.dtype, device=v_wl.device),
     )
-    compiled.blocked[(programs,)](
+    in_blocks.blocked[(programs,)](
         *inputs, *scratch, *results, *sizes, tiles * b, *strides, ROWS=rows, COLUMNS=columns, num_warps=8, **choices
     )
     return results

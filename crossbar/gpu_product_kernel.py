@@ -16,7 +16,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .gpu_kernel import located
+from .gpu_laws import located
 
 jit: Any = triton.jit
 

@@ -19,7 +19,7 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from crossbar import gpu_kernel, gpu_product_kernel
+from crossbar import gpu_blocked, gpu_kernel, gpu_product_kernel
 
 KINDS = {"ohmic": 0, "sinh": 1, "table": 2, "polynomial": 3}
 LAWS = {"linear": 0, "polynomial": 1, "table": 2, "signs": 3}
@@ -27,7 +27,7 @@ LAWS = {"linear": 0, "polynomial": 1, "table": 2, "signs": 3}
 
 def compiled(name: str, kind: int, *, arch: int, side: int, warps: int, single: bool) -> tuple[str, int]:
     """What ptxas says of one kernel, and the shared memory of one program [bytes]."""
-    kernel = getattr(gpu_kernel, name)
+    kernel = gpu_kernel.resident if name == "resident" else gpu_blocked.blocked
     real, acc = ("*fp32", gpu_kernel.tl.float32) if single else ("*fp64", gpu_kernel.tl.float64)
     sums = "v_wl v_bl nodes pieces word_segments bit_segments i_out v_out outer"
     types = dict.fromkeys(sums.split(), real) | dict.fromkeys(("g", "b", "extremes", "residual", "inner"), "*fp32")

@@ -172,7 +172,7 @@ def test_the_operator_is_a_good_citizen_of_torch() -> None:
         torch.library.opcheck(gpu.newton_gpu, arguments)
 
 
-@pytest.mark.parametrize("kernel_name", ["resident", "blocked"])
+@pytest.mark.parametrize("kernel_name", ["resident", "blocked", "tiled"])
 def test_they_compile_for_a_gpu_that_is_not_here(kernel_name: str, tmp_path: Path) -> None:
     """To machine code of an H100, by the compiler that comes with Triton; what spills to memory is next to nothing."""
     code = Path(__file__).with_name("compile_gpu_kernels.py")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossbar import Config, TiledMatrix, Wires, convert, gpu_product
+from crossbar import Config, TiledMatrix, Wires, convert, gpu_oracle, gpu_product
 from devicelab import VTEAM, Lut, parameter_set
 
 ON_GPU = torch.cuda.is_available()
@@ -149,7 +149,7 @@ def test_noise_is_the_numbers_of_philox(options: dict[str, Any], monkeypatch: py
         assert torch.equal(mapped(x), found[0])  # bit for bit
         gpu_product._READS.clear()
         mapped.matrix.reads = 0
-        monkeypatch.setattr(gpu_product, "tiled_gpu", gpu_product.in_torch)
+        monkeypatch.setattr(gpu_product, "tiled_gpu", gpu_oracle.in_torch)
         for one in found:
             nearly(one, mapped(x))
 
@@ -161,14 +161,14 @@ def test_noise_is_normal_and_independent() -> None:
     first = torch.tensor([0x6627E8D5 >> 8, 0xE169C58D >> 8], dtype=torch.float64) * 0.5**24
     expected = torch.sqrt(-2 * torch.log(first[0] + 0.5**24)) * torch.cos(2 * torch.pi * first[1])
     zero = torch.zeros(1, dtype=torch.int64, device=DEVICE)
-    assert gpu_product.normal(noise, zero, zero).item() == pytest.approx(expected.item(), abs=1e-6)
-    z = gpu_product.normal(noise, torch.arange(4, device=DEVICE).view(4, 1), torch.arange(250_000, device=DEVICE))
+    assert gpu_oracle.normal(noise, zero, zero).item() == pytest.approx(expected.item(), abs=1e-6)
+    z = gpu_oracle.normal(noise, torch.arange(4, device=DEVICE).view(4, 1), torch.arange(250_000, device=DEVICE))
     assert abs(z.mean().item()) < 4e-3  # four standard errors
     assert z.var().item() == pytest.approx(1.0, abs=6e-3)
     assert (z**4).mean().item() == pytest.approx(3.0, abs=4e-2)
     corr = torch.corrcoef(z) - torch.eye(4, device=DEVICE)
     assert corr.abs().max().item() < 1e-2
-    other = gpu_product.normal(torch.tensor([0, 1], device=DEVICE), zero, torch.arange(1000, device=DEVICE))
+    other = gpu_oracle.normal(torch.tensor([0, 1], device=DEVICE), zero, torch.arange(1000, device=DEVICE))
     assert abs(float(np.corrcoef(other.cpu(), z[0, :1000].cpu())[0, 1])) < 0.13
 
 
