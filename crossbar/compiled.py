@@ -14,6 +14,7 @@ from torch import Tensor
 from .converters import steps
 from .fast import _in_threads, bins_of
 from .lut_cells import LutCells
+from .optional import loaded
 from .windows import Image, Source
 
 if TYPE_CHECKING:
@@ -23,19 +24,9 @@ MR = 6
 """Outputs that the kernel computes together; `tile_kernel.MR`."""
 
 
-_LOADED: list[ModuleType | None] = []
-
-
 def kernel() -> ModuleType | None:
     """The compiled kernel, or None where numba is missing or has nowhere to keep what it compiled."""
-    if not _LOADED:  # no functools.cache: torch.compile would look behind it
-        try:
-            from . import tile_kernel
-        except (ImportError, OSError, RuntimeError):
-            _LOADED.append(None)
-        else:
-            _LOADED.append(tile_kernel)
-    return _LOADED[0]
+    return loaded("tile_kernel")
 
 
 def version(a: Tensor | None) -> int:

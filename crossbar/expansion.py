@@ -26,6 +26,7 @@ from .fast import _in_threads, _oriented
 from .layout import Layout
 from .lines import Lines, _beyond
 from .lut_cells import LutCells
+from .optional import loaded
 from .windows import Source
 from .wires import Wires
 
@@ -38,19 +39,10 @@ LEAST = 1e-5
 SHARE = 0.9
 """Of the tolerance that the bound may take; the rest is for rounding."""
 
-_LOADED: list[ModuleType | None] = []
-
 
 def kernel() -> ModuleType | None:
     """The compiled kernel, or None where numba is missing or has nowhere to keep what it compiled."""
-    if not _LOADED:
-        try:
-            from . import expansion_kernel
-        except (ImportError, OSError, RuntimeError):
-            _LOADED.append(None)
-        else:
-            _LOADED.append(expansion_kernel)
-    return _LOADED[0]
+    return loaded("expansion_kernel")
 
 
 @dataclass(frozen=True)

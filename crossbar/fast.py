@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +20,7 @@ from .cells import Cells, Ohmic, Sinh
 from .lines import Line
 from .lut_cells import LutCells
 from .newton import Circuit
+from .optional import loaded
 
 Array = NDArray[Any]
 
@@ -43,14 +43,9 @@ class Fast:
     hard: Tensor  # [b]: vectors among which are some too hard for plain Newton steps, whose numbers mean nothing
 
 
-@cache
 def kernel() -> ModuleType | None:
     """The compiled kernel, or None where numba is missing or has nowhere to keep what it compiled."""
-    try:
-        from . import kernel as compiled
-    except (ImportError, OSError, RuntimeError):
-        return None
-    return compiled
+    return loaded("kernel")
 
 
 def suits(circuit: Circuit) -> bool:
