@@ -91,6 +91,11 @@ class PKU(Model):
         back = ops.relu(-over_gap)
         injected = attempt * ops.exp(ops.minimum((self.r * back - self.ei) / kt, top))
         field = self.alpha_h * back / (gap * kt)
-        hopped = attempt * 0.5 * (1.0 - ops.exp(-2.0 * field)) * ops.exp(ops.minimum(field - self.eh / kt, top))
+        hopped = (
+            attempt
+            * 0.5
+            * (1.0 - ops.exp(-2.0 * field))
+            * ops.exp(ops.minimum(field - self.eh / kt, top + math.log(2.0)))
+        )
         speed = ops.select(v, set_, -ops.minimum(injected, hopped))
         return self._windowed(speed / (self.l0 - self.g_min), x, ops)

@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from devicelab import TEAM, Drive, LinearIonDrift, Model, NonlinearIonDrift, NoWindow, parameter_set, simulate, sine
 from devicelab.errors import ParameterError
 from devicelab.models import simmons
+from devicelab.parameter_sets import parameter_set_info
 
 STEPS = 1e-6  # steps of 1e-7 each
 EXACT = 1e-9
@@ -106,6 +107,43 @@ def test_pku_divides_its_voltage_between_gap_and_filament(name: str, v: float, x
     over_gap = brentq(lambda u: u + filament * through(u) - v, -abs(v), abs(v), xtol=1e-16)
     beside = 1e13 * (np.pi * 25e-18 / 4 - area) * np.exp(-3 / 0.4) * np.sinh(v / 0.4)
     assert float(model.current(v, x)) == pytest.approx(through(over_gap) + beside, rel=1e-9)
+
+
+@pytest.mark.parametrize("v", [-2.0, -1.2, -0.6, 0.5, 0.9, 1.3])
+@pytest.mark.parametrize("x", [0.1, 0.5, 0.85])
+def test_pku_moves_at_the_speed_of_its_vacancies_and_ions(v: float, x: float) -> None:
+    """RRAM v2.0 beta in joules: SET by vacancies, RESET by the slower of injection and hopping, both heated."""
+    model = parameter_set("pku_full_width")
+    gap = 3e-9 - (3e-9 - model.g_min) * x
+    area = np.pi * 25e-18 / 4
+    filament = 1.9635e-5 * (3e-9 - gap) / area
+    most = 1e13 * area * np.exp(-gap / 0.4e-9)
+    over_gap = brentq(lambda u: u + filament * most * np.sinh(u / 0.4) - v, -abs(v), abs(v), xtol=1e-16)
+    kt = nature.k * (300 + 5e5 * v * most * np.sinh(over_gap / 0.4))
+    q, attempt = nature.e, 0.25e-9 * 1e13
+    if v > 0:
+        speed = attempt * np.exp(-q * (0.7 - 0.75e-9 * over_gap / gap) / kt)
+    else:
+        injected = attempt * np.exp(-q * (0.82 + 1.5 * over_gap) / kt)
+        hopped = attempt * np.exp(-q * 1.12 / kt) * np.sinh(-q * 0.75e-9 * over_gap / (gap * kt))
+        speed = -min(injected, hopped)
+    expected = np.clip(speed, -100.0, 100.0) / (3e-9 - model.g_min)
+    assert float(model.rate(v, x)) == pytest.approx(expected, rel=1e-5)  # constants of nature in the exponent
+
+
+@pytest.mark.parametrize("name", ["pku_full_width", "jart_vcm_v1b", "stanford_default", "mms_knowm"])
+def test_a_hotter_device_moves_faster(name: str) -> None:
+    """Activated motion: 30 K more of ambient, and of self-heating where there is any, at either sign of the voltage."""
+    model = parameter_set(name)
+    ambient = "temperature" if name == "mms_knowm" else "t_ini"
+    v = (1.0 if name == "stanford_default" else 0.5) * parameter_set_info(name)["drive"]["amplitude"]  # over f_min
+    hotter = model.replace(**{ambient: getattr(model, ambient) + 30.0})
+    for volts in (v, -v):
+        slow, fast = abs(float(model.rate(volts, 0.5))), abs(float(hotter.rate(volts, 0.5)))
+        assert 0 < slow < fast
+        if name != "mms_knowm":
+            cold = abs(float(model.replace(r_th=0.0).rate(volts, 0.5)))
+            assert cold < slow
 
 
 def test_pku_filament_takes_most_of_the_voltage_when_the_gap_is_small() -> None:
