@@ -30,6 +30,7 @@ from devicelab.commands.fit_modes import variants
 from devicelab.models import MODELS
 from devicelab.parameter_sets import parameter_set_info, parameter_sets
 from devicelab.readers import read_dataset, read_traces
+from fits.compare import sweeps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,8 @@ class Set:
         picture: Name of its picture; none by default.
         models: Names of the candidates; all by default.
         shortlist: Candidates that get to the last rung of `fits.compare`; twice as many are fitted on one trace.
-        family: Every model with every window of `devicelab fit --model all` is a candidate, not `candidates` only.
+        family: Every model with every window of `devicelab fit --model all` is a candidate, not `candidates` only; of
+            two sweeps and more without those that would take minutes at a glance, `SLOW`.
         reads: Curves at states that stay, one a cell: `fits.fit_static`, half of the cells held out.
         pair: Another trace of the same device with its options, predicted with the fitted device, and what it is.
     """
@@ -92,6 +94,11 @@ def candidates() -> dict[str, Model]:
         for words, window in (("", NoWindow()), (" Biolek p=1", Biolek(p=1))):
             out[f"VTEAM {law}{words}"] = VTEAM(**VALUES, resistance=law, window=window)  # type: ignore[arg-type]
     return out | {name: parameter_set(source) for name, source in SETS.items()}
+
+
+SLOW = ("team", "pku", "jart_vcm")
+"""Models that are solved in steps of their own heat or current; on a loop of VCM they were 55 of 73 CPU s of glances,
+and none was in the best third."""
 
 
 def family() -> dict[str, Model]:
@@ -256,6 +263,8 @@ def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int) -
         return read_row(entry, models, work)
     folder = None if work is None else work / "fits"
     models = {name: models[name] for name in entry.models} if entry.models else models
+    if entry.family and len(sweeps(entry.traces)) > 1:
+        models = {name: model for name, model in models.items() if model.name not in SLOW}
     found = fits.compare(
         models, entry.traces, holdout=entry.holdout, folds=2, shortlist=entry.shortlist, workers=workers, folder=folder,
         progress=say, **{"starts": 3, **entry.options},
@@ -314,8 +323,9 @@ def residuals(best: fits.FitResult) -> Figure:
     figure, axes = plt.subplots(3, 1, figsize=(7, 5.6), height_ratios=[1, 2, 2], sharex=True, layout="constrained")
     for k, (trace, mask, mine) in enumerate(zip(best.traces, best.masks, best.simulate(), strict=True)):
         t = 100 * (trace.t - trace.t[0]) / trace.duration
+        loud = mask & (np.abs(trace.i) > 3 * best.noise.floor) & (mine.i * trace.i > 0)  # as in the metrics
         with np.errstate(divide="ignore", invalid="ignore"):
-            decades = np.where(mask & (mine.i * trace.i > 0), np.log10(np.abs(mine.i / trace.i)), np.nan)
+            decades = np.where(loud, np.log10(np.abs(mine.i / trace.i)), np.nan)
         share = np.where(mask, 100 * (mine.i - trace.i) / np.abs(trace.i).max(), np.nan)
         for ax, y in zip(axes, (trace.v, share, decades), strict=True):
             ax.plot(t, y, lw=0.9, color=f"C{k}", label=f"trace {k + 1}")
