@@ -109,12 +109,15 @@ def test_lines_without_resistance_are_the_limit_for_non_linear_cells(
 
 
 ROUGH = IDEAL.but(devices__d2d=0.2, devices__levels=8, adc__bits=6, rtol=1e-3)
+SHARED = ROUGH.but(nonlinear=False, wires=Wires(2.0, 2.0, 2.0, 2.0), share_tiles="layers")
+TILES = pytest.mark.parametrize("config", [ROUGH, SHARED], ids=["tiles apart", "shared tiles"])
 
 
 @EACH
-def test_state_copies_and_files(layer: Any, shape: tuple[int, ...], steep: Lut) -> None:
+@TILES
+def test_state_copies_and_files(layer: Any, shape: tuple[int, ...], config: Config, steep: Lut) -> None:
     x = given(layer, shape)
-    one, two = (convert(fresh(layer, seed=seed), steep, ROUGH) for seed in (1, 2))
+    one, two = (convert(fresh(layer, seed=seed), steep, config) for seed in (1, 2))
     with torch.no_grad():
         expected = one(*x)
         with pytest.raises(AssertionError):
@@ -151,8 +154,9 @@ def _flat(value: Any) -> list[torch.Tensor]:
 
 
 @EACH
-def test_compiled(layer: Any, shape: tuple[int, ...], steep: Lut) -> None:
-    mapped = convert(fresh(layer), steep, ROUGH)
+@TILES
+def test_compiled(layer: Any, shape: tuple[int, ...], config: Config, steep: Lut) -> None:
+    mapped = convert(fresh(layer), steep, config)
     x = given(layer, shape)
     torch._dynamo.reset()
     with torch.no_grad():

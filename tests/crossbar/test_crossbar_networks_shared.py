@@ -506,3 +506,20 @@ def test_the_command_shows_shared_tiles(tmp_path: Path, capsys: pytest.CaptureFi
     bad.write_text((tmp_path / "e.toml").read_text() + 'idle_lines = "floating"\n')
     assert status("infer", "--config", str(bad)) == 1
     assert "only tiles that layers share" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("nonlinear", [False, True], ids=["ohmic", "table"])
+def test_the_same_on_every_device(nonlinear: bool, device: torch.device, lut: Lut) -> None:
+    """Converted there, moved there, and written anew there: the devices and the answers of the CPU."""
+    net, x = network()
+    config = ROUGH.but(nonlinear=nonlinear, g_low=None, g_high=None, adc__bits=None, rtol=1e-9)
+    here = convert(net, lut, config, calibration=x)
+    there = convert(copy.deepcopy(net).to(device), lut, config, calibration=x.to(device))
+    moved = copy.deepcopy(here).to(device)
+    for other in (there, moved):
+        torch.testing.assert_close(plan(other).cells.cpu(), plan(here).cells, rtol=1e-12, atol=0)
+        torch.testing.assert_close(other(x.to(device)).cpu(), here(x), rtol=1e-6, atol=1e-6)
+        assert other(x.to(device)).device.type == device.type
+    for one in (here, moved):
+        one[5].program()
+    torch.testing.assert_close(moved(x.to(device)).cpu(), here(x), rtol=1e-6, atol=1e-6)
