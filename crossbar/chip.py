@@ -141,7 +141,7 @@ class Chip(ChipCells):
         Args:
             blocks: Numbers of the blocks that have such neighbours; None: all.
         """
-        with torch.autocast(self.g.device.type, enabled=False):
+        with torch.autocast("cuda" if self.g.is_cuda else "cpu", enabled=False):
             self._refresh(blocks)
 
     def _refresh(self, blocks: Tensor | None) -> None:
@@ -174,7 +174,7 @@ class Chip(ChipCells):
     def _write(self, weight: Tensor) -> Written:
         if self.order_in is not None and self.order_out is not None:
             weight = weight[:, self.order_out][:, :, self.order_in]
-        with torch.autocast(weight.device.type, enabled=False):
+        with torch.autocast("cuda" if weight.is_cuda else "cpu", enabled=False):
             return self._written(weight)
 
     def _written(self, weight: Tensor) -> Written:
