@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ LEAST_CYCLES = 8
 LONGEST = 0.95
 """Largest autocorrelation believed: an estimate from tens of cycles cannot tell 20 cycles of memory from a drift."""
 
+HANDED_ON = 0.05
+"""Median difference between the state in which a cycle begins and that in which the one before ended, up to which it is
+the same one: where a model lacks something, each loop is fitted best from a state that its own end is not."""
+
 QUANTITIES = ("v_set.threshold", "v_reset.threshold", "r_on", "r_off", "area")
 SHUFFLES = 999
 """Permutations behind a p-value, which is then a multiple of 0.001."""
@@ -64,6 +68,9 @@ class Population:
         noise: Of the instrument.
         x0: State before the first cycle.
         compliance: Largest |current| of the instrument at negative and at positive voltage [A]; inf without.
+        starts: States at which fitted cycles began, [n], where they are not those in which the cycles before ended: a
+            simulated cycle then begins at one of them. None where the state is handed on.
+        seen: Coordinates of the fitted cycles, [n, p], in the order of `starts`, for draws of whole cycles.
     """
 
     model: Model
@@ -74,6 +81,8 @@ class Population:
     noise: Noise
     x0: float = 0.0
     compliance: tuple[float, float] = (np.inf, np.inf)
+    starts: Array | None = None
+    seen: Array | None = None
 
     @property
     def cv(self) -> dict[str, float]:
@@ -117,18 +126,48 @@ class Population:
         keep = np.sqrt(1.0 - self.memory**2)
         steps = np.concatenate([z[:1], keep * z[1:]])
         columns = [np.asarray(lfilter([1.0], [1.0, -rho], steps[:, k])) for k, rho in enumerate(self.memory)]
-        y = np.stack(columns, axis=-1)
-        return self.model.bind(**_undo(self.names, self.model, self.mean + y))
+        return self.device(self.mean + np.stack(columns, axis=-1))
 
-    def simulate(self, drive: Drive, cycles: int, rng: np.random.Generator) -> list[Trace]:
-        """Consecutive cycles as the instrument would have seen them: state handed on, compliance, noise.
+    def device(self, y: Array) -> Model:
+        """The device with parameters of coordinates [cycles, p]."""
+        return self.model.bind(**_undo(self.names, self.model, y))
+
+    def simulate(
+        self, drive: Drive, cycles: int, rng: np.random.Generator, *, kind: Literal["normal", "resampled"] = "normal"
+    ) -> list[Trace]:
+        """Consecutive cycles as the instrument would have seen them: compliance, noise; the state handed on, or drawn.
 
         Args:
             drive: Voltage of one cycle, [t].
             cycles: Number of cycles.
             rng: numpy generator.
+            kind: "normal" draws parameters from the joint normal distribution; "resampled" draws whole fitted cycles
+                with replacement, with whatever tails and dependence they have, the errors of their estimates
+                included, and without memory.
+
+        Raises:
+            ParameterError: If whole cycles are asked for and the population has none.
         """
-        model = self.draw(cycles, rng)
+        starts = None if self.starts is None else rng.choice(self.starts, cycles)
+        if kind == "resampled":
+            if self.seen is None:
+                raise ParameterError("no fitted cycles to draw from", got=kind, hint="a population of `fits.cycles`")
+            chosen = rng.integers(len(self.seen), size=cycles)
+            model = self.device(self.seen[chosen])
+            starts = None if self.starts is None else self.starts[chosen]
+        elif kind == "normal":
+            model = self.draw(cycles, rng)
+        else:
+            raise unknown_name("kind of draw", kind, ["normal", "resampled"])
+        trace = simulate(model, drive, x0=starts) if starts is not None else self._chain(model, drive, cycles)
+        low, high = (-self.compliance[0], np.inf), (-np.inf, self.compliance[1])
+        limits = np.where(np.asarray(drive.v)[:, None] < 0, low, high).T
+        i: Array = np.clip(np.asarray(trace.i, dtype=float), limits[0], limits[1])
+        i = i + np.hypot(self.noise.rel * i, self.noise.floor) * rng.normal(size=i.shape)
+        return [Trace(drive.t, drive.v, row) for row in i]
+
+    def _chain(self, model: Model, drive: Drive, cycles: int) -> Trace:
+        """Each cycle from the state in which the one before ended."""
         starts = np.full(cycles, self.x0)
         for _ in range(50):  # each round hands the end of a cycle to the next; a full switch forgets at once
             trace = simulate(model, drive, x0=starts)
@@ -136,11 +175,7 @@ class Population:
             if float(np.abs(ends - starts).max()) < 1e-6:
                 break
             starts = ends
-        low, high = (-self.compliance[0], np.inf), (-np.inf, self.compliance[1])
-        limits = np.where(np.asarray(drive.v)[:, None] < 0, low, high).T
-        i: Array = np.clip(np.asarray(trace.i, dtype=float), limits[0], limits[1])
-        i = i + np.hypot(self.noise.rel * i, self.noise.floor) * rng.normal(size=i.shape)
-        return [Trace(drive.t, drive.v, row) for row in i]
+        return trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +313,7 @@ def cycles(
     centre = shared.model.replace(**{k: float(v) for k, v in _undo(names, shared.model, mean).items()})
     population = Population(
         centre, names, mean, covariance, memory, shared.noise, float(np.median([result.x0[0] for result in good])),
-        _compliance(listed),
+        _compliance(listed), _starts(results), y,
     )  # fmt: skip
     values = np.array([[float(getattr(result.model, name)) for name in names] for result in good])
     return Cycles(results, problems, names, values, y, errors, population, p, shared)
@@ -433,6 +468,19 @@ def _memory(y: Array, mean: Array, covariance: Array) -> tuple[Array, Array]:
     return np.where(p < 0.05, rho, 0.0), p
 
 
+def _starts(results: Sequence[FitResult | None]) -> Array | None:
+    """Initial states of the fitted cycles, if they are not the last states of the cycles before; None if they are."""
+    good = [result for result in results if result is not None]
+    begun = np.array([result.x0[0] for result in good])
+    ended = np.array([float(result.problem.respond(result.theta)[0][0][-1]) for result in good])
+    both = [k for k in range(1, len(results)) if results[k] is not None and results[k - 1] is not None]
+    place = np.cumsum([result is not None for result in results]) - 1
+    jump = begun[place[both]] - ended[place[both] - 1]
+    if jump.size < LEAST_CYCLES or abs(float(np.median(jump))) < HANDED_ON or stats.wilcoxon(jump).pvalue > 0.01:
+        return None
+    return begun
+
+
 def _compliance(traces: Sequence[Trace]) -> tuple[float, float]:
     """Level of the samples that a compliance holds, at negative and at positive voltage [A]; inf without."""
     held = [(trace, ~compliance_mask(trace)) for trace in traces]
@@ -468,7 +516,12 @@ class Agreement:
 
 
 def agreement(
-    found: Cycles, traces: Sequence[Trace], *, cycles: int | None = None, seed: int = 0
+    found: Cycles,
+    traces: Sequence[Trace],
+    *,
+    cycles: int | None = None,
+    seed: int = 0,
+    kind: Literal["normal", "resampled"] = "normal",
 ) -> dict[str, Agreement]:
     """Simulated cycles against measured ones, by the distribution of V_set, V_reset, R_on, R_off and the loop area.
 
@@ -481,10 +534,11 @@ def agreement(
         traces: Measured cycles to compare with.
         cycles: Simulated cycles; four times as many as measured by default.
         seed: Of the simulation and the permutations.
+        kind: Of the draws, see `Population.simulate`.
     """
     rng = np.random.default_rng(seed)
     count = 4 * len(traces) if cycles is None else cycles
-    drawn = found.population.simulate(typical_drive(traces), count, rng)
+    drawn = found.population.simulate(typical_drive(traces), count, rng, kind=kind)
     mine, theirs = [characterise(trace) for trace in drawn], [characterise(trace) for trace in traces]
     out = {}
     for name in QUANTITIES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -42,6 +44,7 @@ def test_the_spread_put_in_comes_out() -> None:
     assert seen > found.population.covariance[1, 1], "the errors of the estimates are taken off"
     assert found.population.correlation["r_on", "r_off"] == pytest.approx(0.5, abs=0.3)  # 0.1 standard error
     assert (found.population.memory == 0).sum() >= 3
+    assert found.population.starts is None, "each cycle began where the one before ended"
     again = agreement(found, traces, cycles=120, seed=1)
     assert {"v_set.threshold", "v_reset.threshold", "r_on", "r_off", "area"} <= set(again)
     assert all(entry.ks[1] > 0.003 for entry in again.values()), agreement_report(again)
@@ -148,6 +151,47 @@ def test_the_chain_hands_the_state_on() -> None:
     whole = simulate(TRUTH, triangle(-0.62, 1.0, points=160, cycles=2), x0=0.3)
     np.testing.assert_allclose(first.i, whole.i[:161], rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(second.i, whole.i[160:], rtol=1e-6, atol=1e-12)
+
+
+def test_cycles_that_begin_elsewhere_than_the_last_one_ended_draw_their_starts() -> None:
+    """Each begins at 0.3 +- 0.05, and ends near 0: a device whose state relaxes, or a model that lacks something."""
+    rng = np.random.default_rng(4)
+    begun = 0.3 + 0.05 * rng.normal(size=20)
+    traces = []
+    for x0 in begun:
+        ideal = simulate(TRUTH, DRIVE, x0=x0)
+        assert ideal.x[-1] < 0.05
+        noise = np.hypot(NOISE[0] * ideal.i, NOISE[1]) * rng.normal(size=len(ideal))
+        traces.append(Trace(ideal.t, ideal.v, ideal.i + noise))
+    found = cycles(fit(TRUTH, traces[0], start=TRUTH, **HELD), traces, vary=["r_on", "r_off"], noise=NOISE)
+    starts = found.population.starts
+    assert starts is not None
+    np.testing.assert_allclose(starts, begun, atol=0.02)
+    drawn = found.population.simulate(DRIVE, 200, rng)
+    first = np.array([np.median(np.abs(trace.i[2:8] / trace.v[2:8])) for trace in drawn])
+    seen = np.array([np.median(np.abs(trace.i[2:8] / trace.v[2:8])) for trace in traces])
+    assert np.median(first) == pytest.approx(np.median(seen), rel=0.1)
+
+
+def test_whole_cycles_keep_the_form_that_a_normal_distribution_has_not() -> None:
+    """Two kinds of cycles, r_on 800 and 1200 ohm, r_off low with the one and high with the other."""
+    own = population()
+    low, high = np.log([800.0, 9.0, 0.5, 0.5]), np.log([1200.0, 30.0, 0.5, 0.5])
+    seen = np.concatenate([np.tile(low, (30, 1)), np.tile(high, (10, 1))])
+    spread = np.cov(seen.T) + 1e-12 * np.eye(4)
+    both = replace(own, mean=seen.mean(0), covariance=spread, seen=seen, noise=Noise(1e-9, 1e-18))
+    back = np.argmin(DRIVE.v) + 20  # on the way back from SET
+    for kind, share in (("resampled", 1.0), ("normal", 0.5)):
+        traces = both.simulate(DRIVE, 400, np.random.default_rng(1), kind=kind)
+        r_on = np.array([trace.v[back] / trace.i[back] for trace in traces])
+        near = (np.abs(r_on / 800 - 1) < 0.02) | (np.abs(r_on / 1200 - 1) < 0.02)
+        assert near.mean() == 1.0 if share == 1.0 else near.mean() < share
+        if kind == "resampled":
+            assert (r_on < 1000).mean() == pytest.approx(0.75, abs=0.07)  # three standard errors
+    with pytest.raises(ParameterError, match="no fitted cycles"):
+        own.simulate(DRIVE, 4, np.random.default_rng(1), kind="resampled")
+    with pytest.raises(ParameterError, match="unknown kind of draw"):
+        own.simulate(DRIVE, 4, np.random.default_rng(1), kind="other")  # type: ignore[arg-type]
 
 
 def test_too_few_cycles_are_refused() -> None:
