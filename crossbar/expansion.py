@@ -5,7 +5,7 @@ currents are the fixed point I = F(Z I), and I_k = F(Z I_(k-1)), begun with the 
 With D the largest conductances that the cells can have, |I_k - I| <= (D Z)^(k+1) |I| cell by cell. A cell loses at most
 (resistance from its driver and to its sense node) times the largest sum over one line of |I|; what D Z makes of that
 field, applied k times, bounds the error relative to the largest line's current, whatever the inputs. To that comes what
-Taylor's series of F leaves out, bounded by the table's second derivative. Every tile gets the fewest sweeps that
+Taylor's series of F leaves out, bounded by the table's derivatives. Every tile gets the fewest sweeps that
 suffice for `rtol`; a matrix with a tile for which `MOST_SWEEPS` do not is left to `solve`.
 """
 
@@ -50,7 +50,7 @@ class Expansion:
     """A matrix's tiles as the kernel reads them; see `expansion_kernel.product`."""
 
     nodes: Tensor  # V
-    pieces: Tensor  # of the planes: values, slopes, half the second derivatives [nodes - 1, planes, 4]
+    pieces: Tensor  # of the planes: coefficients of Taylor's series [nodes - 1, planes, 4]
     rest: Tensor  # [planes]
     cells: Tensor
     sweeps: Tensor
@@ -79,7 +79,7 @@ class Expansion:
         both = torch.nn.functional.pad(torch.stack([a, fallen], dim=-2), odd)  # [..., rows, 2, columns]
         both = both.unflatten(-1, (-1, 2))  # [ranks, ..., rows, 2, pairs, 2]
         packed = both.movedim(-2, -4).movedim(0, -3)  # [..., pairs, rows, ranks, 2, 2]
-        planes = _planes(cells, 2 if int(sweeps.max()) == 1 else 3)
+        planes = _planes(cells, 2 if int(sweeps.max()) == 1 else 4)
         nodes = cells.nodes.float()
         rest = compiled._tabulated(torch.zeros(1), nodes, planes)[:, 0]
         return Expansion(
@@ -137,14 +137,14 @@ def _sweeps(cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config
         return None
     relative = most * drop * (1 + kappa[..., None, None])
     linear = _largest_line(0.5 * bend * relative)
-    square = _remainder(most / step, changes) * relative
-    after = _largest_line(steepest * _drops(square, word, bit)) / (1 - kappa)
-    square = _largest_line(square) + after
+    cubic = _remainder(most / step, changes) * relative
+    after = _largest_line(steepest * _drops(cubic, word, bit)) / (1 - kappa)
+    cubic = _largest_line(cubic) + after
     sweeps = torch.zeros_like(kappa, dtype=torch.int64)
     field = steepest * drop
     for count in range(1, MOST_SWEEPS + 1):
         field = steepest * _drops(field, word, bit)
-        error = _largest_line(field) + (linear if count == 1 else square)
+        error = _largest_line(field) + (linear if count == 1 else cubic)
         sweeps = torch.where((sweeps == 0) & (error <= rtol), count, sweeps)
         if bool((sweeps > 0).all()):
             return sweeps
@@ -152,11 +152,11 @@ def _sweeps(cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config
 
 
 def _remainder(lost: Tensor, changes: list[Tensor]) -> Tensor:
-    """What a Taylor series of second order leaves out, in units of the squared step: the integral of (1 - s) change(s).
+    """What a Taylor series of third order leaves out, in units of the squared step: the integral of (1 - s) change(s).
 
     Args:
         lost: Length of every cell's step, 1 at most.
-        changes: Of the second derivative over steps of length 1, 1/2, 1/4, 1/8 and 1/16.
+        changes: By how much the second derivative leaves its line over steps of length 1, 1/2, 1/4, 1/8 and 1/16.
     """
     weights = (0.125, 5 / 32, 7 / 32)  # of s from 1/2 to 1, 1/4 to 1/2, 0 to 1/4
     whole, half, quarter = (sum(w * c for w, c in zip(weights, changes[k:], strict=False)) for k in range(3))
@@ -184,13 +184,14 @@ def _drop_of_one(word: Tensor, bit: Tensor) -> Tensor:
 
 
 def _planes(cells: LutCells, derivatives: int) -> Tensor:
-    """Pieces of values, slopes [1/V] and half the second derivatives [1/V^2], [nodes - 1, planes, 4]."""
+    """Pieces of values and of as many terms of their Taylor series as are asked for, [nodes - 1, planes, 4]."""
     c = cells.pieces.detach().permute(2, 0, 1)
     h = cells.nodes.diff()[:, None]
     none = torch.zeros_like(c[..., 0])
     slope = torch.stack([c[..., 1] / h, 2 * c[..., 2] / h, 3 * c[..., 3] / h, none], dim=-1)
     bend = torch.stack([c[..., 2] / h**2, 3 * c[..., 3] / h**2, none, none], dim=-1)
-    return torch.cat([c, slope, bend][:derivatives], dim=1).float().contiguous()
+    third = torch.stack([c[..., 3] / h**3, none, none, none], dim=-1)
+    return torch.cat([c, slope, bend, third][:derivatives], dim=1).float().contiguous()
 
 
 def _pairs(layout: Layout, config: Config, flipped: bool) -> Tensor:

@@ -149,11 +149,12 @@ def _swept(
                 x = at + i * planes * LANES
                 k = q + ((j // PAIR) * rows + i) * 2 * PAIR * ranks + j % PAIR
                 cell, column = (i * columns + j) * HALF, j * HALF
-                now, slope, bend = zero, zero, zero
+                now, slope, bend, third = zero, zero, zero, zero
                 for _ in range(ranks):
                     now = now + spread(cells, k, HALF) * load(given, x, HALF)
                     slope = slope + spread(cells, k, HALF) * load(given, x + ranks * LANES, HALF)
                     bend = bend + spread(cells, k, HALF) * load(given, x + 2 * ranks * LANES, HALF)
+                    third = third + spread(cells, k, HALF) * load(given, x + 3 * ranks * LANES, HALF)
                     x += LANES
                     k += 2 * PAIR
                 below = load(scratch, flow + column, HALF)
@@ -161,7 +162,7 @@ def _swept(
                 store(scratch, rise + column, above)
                 store(scratch, flow + column, below - load(scratch, cell, HALF))
                 lost = load(scratch, drops + cell, HALF) + above
-                now = now - lost * (slope - lost * bend)
+                now = now - lost * (slope - lost * (bend - lost * third))
                 store(scratch, cell, now)
                 store(out, to + j * LANES, load(out, to + j * LANES, HALF) + now)
             if sweep < sweeps:
@@ -236,7 +237,7 @@ def _entry(version: str) -> Any:
         """Panels `first` to `stop`, for all matrices.
 
         Args:
-            x: Planes of functions of the inputs, flat float32: values, slopes and half the second derivatives.
+            x: Planes of functions of the inputs, flat float32: coefficients of Taylor's series, the first two at least.
             apart: From one plane to the next.
             shifts: Where each matrix's inputs and outputs begin, [M, 2].
             lines: Place of each word line's input from the corner of a window, [R, rows]; -1: grounded.

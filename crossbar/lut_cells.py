@@ -130,8 +130,8 @@ class LutCells(_Tensors):
             steps: Changes of a voltage [V].
 
         Returns:
-            Of |current| [A], of conductance [S], of |second derivative| [A / V^2], and of the change of the second
-            derivative over each of `steps`. A table's second derivative jumps at its nodes.
+            Of |current| [A], of conductance [S], of |second derivative| [A / V^2], and of how far the second derivative
+            comes, within each of `steps`, from the line that the third one draws. Both jump at a table's nodes.
         """
         inside = (self.nodes > -most) & (self.nodes < most)
         ends = torch.cat([self.nodes.new_tensor([-most]), self.nodes[inside], self.nodes.new_tensor([most])])
@@ -139,14 +139,15 @@ class LutCells(_Tensors):
         v = (ends[:-1, None] + shares * ends.diff()[:, None]).flatten()
         low, t, h = self._locate(v.clamp(self.nodes[0].item(), self.nodes[-1].item()))
         c = self._factors @ self.pieces.detach().movedim(1, 0)[..., low]  # [4, s, samples]
-        bend = (2 * c[2] + 6 * t * c[3]) / h**2
+        bend, third = (2 * c[2] + 6 * t * c[3]) / h**2, 6 * c[3] / h**3
         rows = [_cubic(c, t), (c[1] + t * (2 * c[2] + 3 * t * c[3])) / h, bend]
         found = [row.abs().amax(-1) for row in rows]
         for step in steps:
-            last = torch.searchsorted(v, v + step, right=True)
-            reach = int((last - torch.arange(len(v), device=self.device)).max())  # samples within, and the next
-            padded = torch.nn.functional.pad(bend.unsqueeze(0), (reach, reach), mode="replicate")[0]
-            found.append((padded.unfold(-1, 2 * reach + 1, 1) - bend.unsqueeze(-1)).abs().amax((-1, -2)))
+            near = step + v.diff().max()  # with the next sample beyond
+            reach = int((torch.searchsorted(v, v + near, right=True) - torch.arange(len(v), device=self.device)).max())
+            around, at = _windows(bend, reach), _windows(v.unsqueeze(0), reach) - v.unsqueeze(-1)
+            off = (around - bend.unsqueeze(-1) - third.unsqueeze(-1) * at).abs()
+            found.append(torch.where(at.abs() <= near, off, 0.0).amax((-1, -2)))
         return self._between_states(MARGIN * torch.stack(found))
 
     def polynomial(self, low: float, high: float, tolerance: float) -> Tensor | None:
@@ -274,6 +275,12 @@ def _low_rank(lut: Table, tolerance: float) -> tuple[np.ndarray, np.ndarray, np.
     value, scaled_slope = np.split(vt[:rank], 2, axis=1)
     value[:, voltage == 0] = 0.0
     return scale * u[:, :rank] * s[:rank], value, scaled_slope / per_node
+
+
+def _windows(a: Tensor, reach: int) -> Tensor:
+    """Each number of a row with `reach` neighbours on either side, [rows, k, 2 reach + 1]; ends repeat."""
+    padded = torch.nn.functional.pad(a.unsqueeze(0), (reach, reach), mode="replicate")[0]
+    return padded.unfold(-1, 2 * reach + 1, 1)
 
 
 def _cubic(c: Tensor, t: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's idle threads would spin where the kernels' work
-import torch  # noqa: E402
+import torch
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 

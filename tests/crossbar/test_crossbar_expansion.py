@@ -297,10 +297,17 @@ def test_bounds_of_cells_hold(law: str) -> None:
     if law == "corner":  # where conductance jumps there is no second derivative
         return
     assert bool((inner.abs().amax(0) <= rounding * bend[0]).all())
+    third = inner.diff(dim=0) / (v[1] - v[0])
     for step, change in zip(steps, changes, strict=True):
-        apart = int(step / (v[1] - v[0])) - 2
-        found = max(float((inner[k:, 4] - inner[: len(inner) - k, 4]).abs().max()) for k in (1, apart // 2, apart))
-        assert found <= rounding * float(change[0, 4])
+        most = int(step / (v[1] - v[0])) - 2
+        for k in (1, most // 2, most):  # samples apart
+            ahead = inner[k:-1] - inner[: -k - 1] - (v[k] - v[0]) * third[:-k]
+            behind = inner[1 : len(inner) - k] - inner[k + 1 :] + (v[k] - v[0]) * third[k:]
+            usual = third.abs() < 3 * third.abs().median(0).values  # no jump of the second derivative there
+            for off, smooth in ((ahead, usual[:-k]), (behind, usual[k:])):
+                assert bool(
+                    (torch.where(smooth, off.abs(), 0.0).amax(0) <= rounding * change[0] + 1e-3 * bend[0]).all()
+                )
 
 
 @pytest.mark.parametrize("file", ["simd.py", "kernel_cells.py", "expansion_kernel.py"])
