@@ -1,6 +1,9 @@
 """Fits: success from cold, recovery, coverage of intervals, time against fits on scipy's ODE solver, cycles a minute.
 
 python tests/bench/bench_fits.py [time] [cycles] [recovery] [coverage] [profiles] [--repeats 40] [--coverage 100]
+python tests/bench/bench_fits.py trust [--seeds 20]
+
+Without parts all but trust, which takes half a minute a fit: about ten minutes on one idle core.
 
 The device is Pt/Hf/Ti with a SET slow enough to be seen at 0.5 Hz (k_on = 6 /s), 400 samples a trace, nine parameters.
 Errors stand beside the Cramer-Rao bound of the same sweeps: what no unbiased fit can beat.
@@ -20,9 +23,11 @@ from scipy.integrate import solve_ivp
 import fits
 from devicelab import Drive, Model, Trace, parameter_set, simulate, sine
 from devicelab.errors import DevicelabError
+from devicelab.parameter_sets import parameter_set_info
 from fits.design import information
 from fits.noise import Noise
 from fits.problem import Problem
+from fits.trust import SIMILAR
 
 REL, FLOOR, FULL = 0.02, 0.001, 0.02
 FIXED = ["b_on", "b_off"]
@@ -237,7 +242,7 @@ def children() -> float:
 
 def profiles(repeats: int, designs: list[str]) -> None:
     """Share of 95 % intervals by profile likelihood that hold the truth, of the parameters hardest to know."""
-    print(f"\n95 % intervals by profile likelihood (and by covariance) that hold the truth, {repeats} repeats")
+    print(f"\n95 % intervals by profile likelihood (and those of the fit) that hold the truth, {repeats} repeats")
     names = ["v_on", "k_on", "a_on"]
     for words in designs:
         ideal = clean(words)
@@ -257,13 +262,48 @@ def profiles(repeats: int, designs: list[str]) -> None:
         print(f"{words}, multiplicative: " + ", ".join(cells), flush=True)
 
 
+def trust(seeds: int) -> None:
+    """Fits of all parameters of published devices to one loop with 1 % noise, stated right and three times too large.
+
+    The excess is chi2 above that of a descent from the truth, per chi2 per degree of freedom; a fit is wrong from
+    `SIMILAR` on.
+    """
+    print("\n| device | noise stated | right, trusted | right, not trusted | wrong, not trusted | wrong, trusted |")
+    print("| --- " * 6 + "|")
+    for name in ("vteam_pt_hf_ti", "stanford_default"):
+        device, drive = parameter_set(name), parameter_set_info(name)["drive"]
+        sweep = sine(drive["amplitude"], drive["frequency"], periods=1.25, points=960)
+        ideal = simulate(device, sweep, x0=drive["x0"])
+        t, v, i = ideal.t[::6], ideal.v[::6], ideal.i[::6]
+        floor = 1e-4 * float(np.abs(i).max())
+        for factor in (1.0, 3.0):
+            counts = {(right, trusted): 0 for right in (True, False) for trusted in (True, False)}
+            for seed in range(seeds):
+                rng = np.random.default_rng(100 + seed)
+                trace = Trace(t, v, i + np.hypot(0.01 * i, floor) * rng.normal(size=i.size))
+                template = device
+                for entry in device.parameters():
+                    if entry.fit and getattr(device, entry.name):
+                        moved = float(getattr(device, entry.name)) * float(np.exp(0.2 * rng.normal()))
+                        template = template.bind(**{entry.name: float(np.clip(moved, entry.low, entry.high))})
+                result = fits.fit(template, trace, noise=(0.01 * factor, floor * factor), seed=seed)
+                problem = result.problem
+                best = problem.vector(problem.descend(problem.space.encode(device, [drive["x0"]])).params)
+                excess = problem.chisqr(result.theta) - problem.chisqr(best)
+                counts[excess < SIMILAR * problem.chisqr(best) / problem.size, result.trusted] += 1
+            cells = [counts[key] for key in ((True, True), (True, False), (False, False), (False, True))]
+            stated = "right" if factor == 1 else f"{factor:g} times"
+            print(f"| {name} | {stated} | " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
 def main() -> None:
     """The parts asked for, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="time, cycles, recovery, coverage, profiles")
+    parser.add_argument("parts", nargs="*", help="time, cycles, recovery, coverage, profiles, trust")
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--coverage", type=int, default=100)
-    parser.add_argument("--profiles", type=int, default=100)
+    parser.add_argument("--profiles", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--designs", nargs="+", choices=list(START), default=list(START))
     given = parser.parse_args()
     print(
@@ -277,6 +317,7 @@ def main() -> None:
             "profiles": lambda: profiles(given.profiles, given.designs),
             "time": timing,
             "cycles": cycle_rate,
+            "trust": lambda: trust(given.seeds),
         }[part]()
 
 
