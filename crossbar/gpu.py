@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +47,56 @@ def suits(circuit: Circuit) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Packed:
+    """An array as the kernels read it, for voltages within a range; nothing of it depends on the voltages."""
+
+    flip: _Flip
+    tiles: tuple[int, ...]
+    real: torch.dtype
+    taken: float  # share of `rtol` that a polynomial takes
+    arguments: tuple[Any, ...]  # of `newton_gpu`, after the voltages
+    limits: tuple[float, float]  # voltages that cells may see [V]
+
+    def run(self, v_wl: Tensor, v_bl: Tensor | None, *, voltages: bool) -> tuple[Tensor, ...]:
+        """What `newton_gpu` gives for voltages [*tiles or 1, b, lines]."""
+        n = self.arguments[0].shape[-1]
+        ground = v_wl.new_zeros(1, v_wl.shape[-2], n) if v_bl is None else _stacked(v_bl.detach(), self.tiles)
+        drive = self.flip.rows(_stacked(v_wl.detach(), self.tiles), -1)
+        found: tuple[Tensor, ...] = newton_gpu(
+            drive.to(self.real).contiguous(),
+            self.flip.columns(ground, -1).to(self.real).contiguous(),
+            *self.arguments,
+            voltages,
+        )
+        return found
+
+
+def packed(circuit: Circuit, low: float, high: float, rtol: float) -> Packed | None:
+    """A circuit that `suits`, for voltages `low` to `high` across cells [V]; None if it is too steep."""
+    *tiles, _, _, _ = circuit.drive.shape
+    cells, flip, stack = circuit.cells, _Flip(circuit), tuple(tiles)
+    real = torch.float32 if cells.dtype == torch.float32 and rtol >= SINGLE else torch.float64
+    law = _law(cells, low, high, rtol, real)
+    if law is None:
+        return None
+    kind, g, steepness, halvings, nodes, bins, pieces, refine = law
+    taken = SMOOTH * rtol if kind == POLYNOMIAL else 0.0
+    arguments = (
+        torch.stack([flip.cells(_stacked(part, stack)) for part in g]).contiguous(),
+        flip.cells(_stacked(steepness, stack)).contiguous(),
+        nodes,
+        bins,
+        pieces,
+        flip.columns(flip.rows(_closed(circuit.lines.word), 0), -1).to(real).contiguous(),
+        flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).to(real).contiguous(),
+        math.prod(stack),
+        [kind, halvings, len(g), refine],
+        rtol - taken,
+    )
+    return Packed(flip, stack, real, taken, arguments, (low, high))
+
+
 def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, *, voltages: bool) -> Fast | None:
     """The circuit solved by the kernels; None if all of it is too hard for plain Newton steps.
 
@@ -62,34 +113,10 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
     if kernels() is None:
         raise MissingDependencyError("the array solver for GPUs needs triton", hint="pip install triton")
     *tiles, b, m, n = circuit.drive.shape
-    cells = circuit.cells
-    single = cells.dtype == torch.float32 and rtol >= SINGLE
-    real = torch.float32 if single else torch.float64
-    flip = _Flip(circuit)
-    law = _law(cells, *extremes(v_wl, v_bl), rtol, real)
-    if law is None:
+    pack = packed(circuit, *extremes(v_wl, v_bl), rtol)
+    if pack is None:
         return None
-    kind, g, steepness, halvings, nodes, bins, pieces, refine = law
-    taken = SMOOTH * rtol if kind == POLYNOMIAL else 0.0
-    stack = tuple(tiles)
-    ranks = g.shape[0]
-    g = torch.stack([flip.cells(_stacked(part, stack)) for part in g])
-    ground = torch.zeros(1, b, n, dtype=real, device=g.device) if v_bl is None else _stacked(v_bl, stack)
-    i, v, reached, residual, counts = newton_gpu(
-        flip.rows(_stacked(v_wl.detach(), stack), -1).to(real).contiguous(),
-        flip.columns(ground.detach(), -1).to(real).contiguous(),
-        g.contiguous(),
-        flip.cells(_stacked(steepness, stack)).contiguous(),
-        nodes,
-        bins,
-        pieces,
-        flip.columns(flip.rows(_closed(circuit.lines.word), 0), -1).to(real).contiguous(),
-        flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).to(real).contiguous(),
-        math.prod(stack),
-        [kind, halvings, ranks, refine],
-        rtol - taken,
-        voltages,
-    )
+    i, v, reached, residual, counts = pack.run(v_wl, v_bl, voltages=voltages)
     hard = (counts[..., 0] != CONVERGED).reshape(-1, b).any(0)
     worst, low, high, most, lost, every = torch.stack(
         [
@@ -100,16 +127,16 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
             hard.any().double(),
             hard.all().double(),
         ]
-    ).tolist()  # the only wait for the device
+    ).tolist()
     if every:
         return None
     if lost:
         worst = residual.reshape(-1, b)[:, ~hard].max().item()
     return Fast(
-        flip.columns(i, -1).reshape(*tiles, b, n).double(),
-        flip.cells(v).reshape(*tiles, b, m, n).double() if voltages else None,
+        pack.flip.columns(i, -1).reshape(*tiles, b, n).double(),
+        pack.flip.cells(v).reshape(*tiles, b, m, n).double() if voltages else None,
         (low, high),
-        worst + taken,
+        worst + pack.taken,
         int(most),
         hard,
     )

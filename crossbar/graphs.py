@@ -1,4 +1,4 @@
-"""Networks on arrays as CUDA graphs: all kernels of a forward pass launched at once."""
+"""Networks on arrays as CUDA graphs: all kernels of a forward pass launched at once, and waited for once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from devicelab.errors import ParameterError, ShapeError
 
 from .compiled import version
+from .gpu_layers import deferred
 from .mapping import TiledMatrix
 
 WARM = 3
@@ -20,7 +21,8 @@ class Captured:
     """A network in evaluation, captured for inputs of one shape; made by `captured`.
 
     Noise differs from call to call as it does without a graph. When arrays have been written anew since the capture,
-    the next call captures again.
+    the next call captures again. Where arrays are solved, every call looks once, at its end, whether a vector was too
+    hard for the kernels; then the pass is made again with care.
     """
 
     def __init__(self, net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -33,13 +35,14 @@ class Captured:
     def _capture(self) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), deferred():
             for _ in range(WARM):
                 self.net(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph), deferred() as flags:
             self._out = self.net(*self._inputs)
+            self._hard = torch.stack(flags).any() if flags else None
         self._made_of = self._now()
 
     def _now(self) -> list[Any]:
@@ -59,7 +62,25 @@ class Captured:
         if self._now() != self._made_of:
             self._capture()
         self._graph.replay()
+        if self._hard is not None and bool(self._hard):
+            with torch.no_grad():
+                return self.net(*inputs)
         return torch.utils._pytree.tree_map(lambda a: a.clone() if isinstance(a, Tensor) else a, self._out)
+
+
+@torch.no_grad()
+def waiting_once(net: nn.Module, *inputs: Tensor) -> Any:
+    """A forward pass that looks once, at its end, whether solved arrays need care, and not in every layer.
+
+    Args:
+        net: The network, in evaluation mode.
+        inputs: What it takes.
+    """
+    with deferred() as flags:
+        out = net(*inputs)
+    if flags and bool(torch.stack(flags).any()):
+        return net(*inputs)
+    return out
 
 
 def captured(net: nn.Module, *inputs: Tensor) -> Captured:
@@ -70,8 +91,7 @@ def captured(net: nn.Module, *inputs: Tensor) -> Captured:
         inputs: Examples of what it takes; later inputs have their shapes.
 
     Raises:
-        ParameterError: If an input is not on a GPU, the network trains, or it has arrays that are solved step by step,
-            whose number of steps depends on values.
+        ParameterError: If an input is not on a GPU, or the network trains.
     """
     places = {a.device.type for a in inputs}
     if places != {"cuda"}:
@@ -80,11 +100,4 @@ def captured(net: nn.Module, *inputs: Tensor) -> Captured:
         )
     if net.training:
         raise ParameterError("graphs are captured in evaluation", got="a network in training", hint="net.eval()")
-    solved = [name for name, m in net.named_modules() if isinstance(m, TiledMatrix) and m._solved]
-    if solved:
-        raise ParameterError(
-            "arrays that are solved step by step cannot be captured",
-            got=f"{len(solved)} matrices, the first of them {solved[0]}",
-            allowed="ohmic cells, or ideal lines",
-        )
     return Captured(net, inputs)

@@ -11,7 +11,7 @@ from devicelab.errors import ParameterError, ShapeError
 from devicelab.noise import BOLTZMANN, CHARGE
 from devicelab.variability import normal
 
-from . import compiled, expansion, gpu_product
+from . import compiled, expansion, gpu_layers, gpu_product
 from .chip import Chip
 from .chip import Written as Written
 from .converters import convert_current, reads, sense
@@ -244,10 +244,10 @@ class TiledMatrix(Chip):
         shape = self.layout.shape
         if place is None or written.seen is None:
             cells = self._between_lines(written.g)
+            solved = gpu_layers.solver(self, cells) or (lambda v: solve(cells, v, c.wires, rtol=c.rtol).i_out)
 
             def alone(v: Tensor) -> Tensor:
-                v = v[:, None, None, :, None].expand(*shape[:5], *v.shape[-2:])
-                return solve(cells, v, c.wires, rtol=c.rtol).i_out
+                return solved(v[:, None, None, :, None].expand(*shape[:5], *v.shape[-2:]))
 
             return alone
         if c.idle_lines == "grounded":
