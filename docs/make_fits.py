@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -54,7 +54,7 @@ BEHIND_RESISTOR = ("VTEAM linear Biolek p=1", "VTEAM exponential Biolek p=1", "v
 
 
 SCHOTTKY = ("yakopcic_two_branch", "vteam_asymmetric")
-"""The best of the eleven on Nb:SrTiO3 of 32 µm: the candidates for the other devices."""
+"""The best of the eleven on Nb:SrTiO3 of 32 µm: the candidates for 10 µm and the old device."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Set:
         name: In words.
         traces: The traces.
         options: For `fits.fit`.
-        holdout: For `fits.compare`.
+        holdout: For `fits.compare`; "rest": the first trace is fitted, the others are predicted.
         picture: Name of its picture; none by default.
         models: Names of the candidates; all by default.
         shortlist: Candidates that get to the last rung of `fits.compare`; twice as many are fitted on one trace.
@@ -78,7 +78,7 @@ class Set:
     name: str
     traces: list[Trace]
     options: dict[str, Any] = field(default_factory=dict)
-    holdout: tuple[Any, ...] = ()
+    holdout: tuple[Any, ...] | Literal["rest"] = ()
     picture: str = ""
     models: tuple[str, ...] = ()
     shortlist: int = 2
@@ -130,19 +130,20 @@ def _without_offset(trace: Trace) -> Trace:
 def _schottky(folder: Path) -> list[Set]:
     """Nb:SrTiO3: a junction behind the resistance of its electrode, which is fitted.
 
-    Of the sweeps of 32 µm every second sample; of the others every fourth.
+    Every second sample, every fourth of 10 µm; the first sweep is fitted and predicts the others.
     """
     behind = {"series_resistance": "fit"}
     out = []
     for radius, level in ((32, -2), (10, -3), (100, -2)):
         traces = _like(list(read_dataset(str(folder / f"Radius {radius} um")).traces), level)[:3]
         name, picture = f"Nb:SrTiO3, radius {radius} µm, {level} V", f"nbsto_{radius}um"
-        if radius == 32:
-            out.append(Set(name, [_thin(trace, 2) for trace in traces], behind, ("cycles",), picture))
+        if radius != 10:
+            out.append(Set(name, [_thin(trace, 2) for trace in traces], behind, "rest", picture))
         else:
-            out.append(Set(name, [_thin(trace, 4) for trace in traces], behind, ("cycles",), picture, SCHOTTKY, 1))
-    old = [_thin(trace, 4) for trace in read_dataset(str(folder / "Old device")).traces]
-    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, ("amplitudes",), "nbsto_old", SCHOTTKY, 1)]
+            out.append(Set(name, [_thin(trace, 4) for trace in traces], behind, "rest", picture, SCHOTTKY, 1))
+    old = [_thin(trace, 2) for trace in read_dataset(str(folder / "Old device")).traces]
+    old.sort(key=lambda trace: float(trace.v.min()))
+    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, "rest", "nbsto_old", SCHOTTKY, 1)]
 
 
 def _thin(trace: Trace, step: int) -> Trace:
@@ -239,11 +240,11 @@ def read_row(entry: Set, models: dict[str, Model], work: Path | None) -> dict[st
     }  # fmt: skip
 
 
-def static(entry: Set) -> float:
+def static(traces: list[Trace], options: dict[str, Any]) -> float:
     """NRMSE of a current that no voltage switches: any two sinh branches and a state for each trace."""
     still = candidates()["VTEAM exponential"].replace(k_on=1e-60, k_off=1e-60)
     names = ["r_on", "r_off", "b_on", "b_off"]
-    return float(fits.fit(still, entry.traces, vary=names, **{**entry.options, "screen": 512}).metrics["nrmse"])
+    return float(fits.fit(still, traces, vary=names, **{**options, "screen": 512}).metrics["nrmse"])
 
 
 def other_trace(best: fits.FitResult, entry: Set) -> dict[str, float]:
@@ -265,13 +266,17 @@ def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int) -
     models = {name: models[name] for name in entry.models} if entry.models else models
     if entry.family and len(sweeps(entry.traces)) > 1:
         models = {name: model for name, model in models.items() if model.name not in SLOW}
+    rest = entry.traces[1:] if entry.holdout == "rest" else []
+    holdout = () if entry.holdout == "rest" else entry.holdout
     found = fits.compare(
-        models, entry.traces, holdout=entry.holdout, folds=2, shortlist=entry.shortlist, workers=workers, folder=folder,
-        progress=say, **{"starts": 3, **entry.options},
+        models, entry.traces[: len(entry.traces) - len(rest)], holdout=holdout, folds=2, shortlist=entry.shortlist,
+        workers=workers, folder=folder, progress=say, **{"starts": 3, **entry.options},
     )  # fmt: skip
     best, first = found.best, found.rows[0]
     hidden = first.cycles or first.amplitudes or {}
-    held = "other cycles" if first.cycles else "other amplitudes"
+    held = "other cycles" if first.cycles or len(sweeps(entry.traces)) == 1 else "other amplitudes"
+    if rest:
+        hidden = fits.held_out(best, rest)
     if entry.pair is not None:
         hidden, held = other_trace(best, entry), entry.pair[2]
     rho, where = structure(best)
@@ -285,9 +290,9 @@ def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int) -
         {"model": r.name, "nrmse": r.result.metrics["nrmse"]} for r in found.rows if r.result is not None
     ]  # those that were fitted to the end, best first
     out = {
-        "traces": len(entry.traces), "tried": len(models), "best": first.name, "fitted": fitted,
+        "traces": len(best.traces), "tried": len(models), "best": first.name, "fitted": fitted,
         "nrmse": best.metrics["nrmse"], "log_rmse": best.metrics["log_rmse"], "masked": best.metrics["masked"],
-        "static": static(entry), "held": held if hidden else "", "held_nrmse": hidden.get("nrmse"),
+        "static": static(best.traces, entry.options), "held": held if hidden else "", "held_nrmse": hidden.get("nrmse"),
         "held_log_rmse": hidden.get("log_rmse"), "rho": rho, "where": where, "trusted": best.trusted,
         "resistance": resistance if entry.options.get("series_resistance") == "fit" else None,
         "cpu": sum(r.seconds for r in found.rows),
