@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -169,6 +169,8 @@ class Chip(ChipCells):
         written = self._write(weight)
         if self.place is not None:
             self.place.floor.put(self.place, written.g)
+        if written.matrix is not None:  # tables answer in float64
+            written = replace(written, matrix=written.matrix.to(weight.dtype))
         return written
 
     def _write(self, weight: Tensor) -> Written:

@@ -184,3 +184,15 @@ def test_networks_compile_whole(lut: Lut) -> None:
         torch._dynamo.reset()
         with torch.no_grad():
             nearly(torch.compile(mapped, backend="aot_eager", fullgraph=True)(x), mapped(x))
+
+
+@pytest.mark.parametrize("bits", [6, None])
+def test_training_in_float32_on_cells_of_a_table(bits: int | None, lut: Lut, monkeypatch: Any) -> None:
+    """Whose matrices come in float64 while all else is float32."""
+    net, x = nn.Linear(20, 5), tensor(4, 20)
+    config = Config(rows=16, columns=16, v_read=0.7).but(adc__bits=bits, dac__bits=7)
+    mapped = convert(net, lut, config, calibration=x).train()
+    nearly(*both(mapped, x, monkeypatch))
+    mapped(x).sum().backward()
+    assert mapped.weight.grad is not None
+    assert bool(mapped.weight.grad.any())
