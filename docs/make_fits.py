@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,6 +57,10 @@ SCHOTTKY = ("yakopcic_two_branch", "vteam_asymmetric")
 """The best of the eleven on Nb:SrTiO3 of 32 µm: the candidates for 10 µm and the old device."""
 
 
+GLANCED = ("vteam_asymmetric biolek:p=1", "yakopcic_two_branch biolek:p=4")
+"""For H16248L, after a glance at 33: the best of the six that were fitted then, and the best at a glance."""
+
+
 @dataclass
 class Set:
     """Some traces of one device.
@@ -65,12 +69,11 @@ class Set:
         name: In words.
         traces: The traces.
         options: For `fits.fit`.
-        holdout: For `fits.compare`; "rest": the first trace is fitted, the others are predicted.
+        holdout: For `fits.compare`; a number: so many traces are fitted, the others are predicted.
         picture: Name of its picture; none by default.
         models: Names of the candidates; all by default.
         shortlist: Candidates that get to the last rung of `fits.compare`; twice as many are fitted on one trace.
-        family: Every model with every window of `devicelab fit --model all` is a candidate, not `candidates` only; of
-            two sweeps and more without those that would take minutes at a glance, `SLOW`.
+        family: Every model with every window of `devicelab fit --model all` is a candidate, not `candidates` only.
         reads: Curves at states that stay, one a cell: `fits.fit_static`, half of the cells held out.
         pair: Another trace of the same device with its options, predicted with the fitted device, and what it is.
     """
@@ -78,7 +81,7 @@ class Set:
     name: str
     traces: list[Trace]
     options: dict[str, Any] = field(default_factory=dict)
-    holdout: tuple[Any, ...] | Literal["rest"] = ()
+    holdout: tuple[Any, ...] | int = ()
     picture: str = ""
     models: tuple[str, ...] = ()
     shortlist: int = 2
@@ -96,11 +99,6 @@ def candidates() -> dict[str, Model]:
     return out | {name: parameter_set(source) for name, source in SETS.items()}
 
 
-SLOW = ("team", "pku", "jart_vcm")
-"""Models that are solved in steps of their own heat or current; on a loop of VCM they were 55 of 73 CPU s of glances,
-and none was in the best third."""
-
-
 def family() -> dict[str, Model]:
     """What `devicelab fit --model all` tries."""
     first = {parameter_set_info(name)["model"]: name for name in reversed(parameter_sets())}
@@ -114,7 +112,7 @@ def measured(data: Path) -> list[Set]:
     sets, resets = (read_traces(m12 / f"03 endurance {kind}.xlsx") for kind in ("set", "reset"))
     switches = [
         Set("VCM W264740, 10 µs loops", vcm[:40:13], {}, ("cycles",), "vcm", family=True),
-        Set("H16248L, SET and RESET sweeps", [*sets[1:11:5], *resets[1:11:5]], {}, ("cycles",), "h16248l", family=True),
+        Set("H16248L, SET and RESET sweeps", [sets[1], resets[1], sets[6], resets[6]], {}, 2, "h16248l", GLANCED),
     ]
     reads = [_without_offset(trace) for trace in read_traces(data / "ni_1t1r_rram_array" / "read_multivolt.tsv")[::8]]
     switches.append(Set("NI 1T1R, reads of 40 cells, 0 to 0.35 V", reads, picture="ni_reads", reads=True))
@@ -138,12 +136,12 @@ def _schottky(folder: Path) -> list[Set]:
         traces = _like(list(read_dataset(str(folder / f"Radius {radius} um")).traces), level)[:3]
         name, picture = f"Nb:SrTiO3, radius {radius} µm, {level} V", f"nbsto_{radius}um"
         if radius != 10:
-            out.append(Set(name, [_thin(trace, 2) for trace in traces], behind, "rest", picture))
+            out.append(Set(name, [_thin(trace, 2) for trace in traces], behind, 1, picture))
         else:
-            out.append(Set(name, [_thin(trace, 4) for trace in traces], behind, "rest", picture, SCHOTTKY, 1))
+            out.append(Set(name, [_thin(trace, 4) for trace in traces], behind, 1, picture, SCHOTTKY, 1))
     old = [_thin(trace, 2) for trace in read_dataset(str(folder / "Old device")).traces]
     old.sort(key=lambda trace: float(trace.v.min()))
-    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, "rest", "nbsto_old", SCHOTTKY, 1)]
+    return [*out, Set("Nb:SrTiO3, old device, -1 to -4 V", old, behind, 1, "nbsto_old", SCHOTTKY, 1)]
 
 
 def _thin(trace: Trace, step: int) -> Trace:
@@ -264,17 +262,15 @@ def row(entry: Set, models: dict[str, Model], work: Path | None, workers: int) -
         return read_row(entry, models, work)
     folder = None if work is None else work / "fits"
     models = {name: models[name] for name in entry.models} if entry.models else models
-    if entry.family and len(sweeps(entry.traces)) > 1:
-        models = {name: model for name, model in models.items() if model.name not in SLOW}
-    rest = entry.traces[1:] if entry.holdout == "rest" else []
-    holdout = () if entry.holdout == "rest" else entry.holdout
+    holdout = () if isinstance(entry.holdout, int) else entry.holdout
+    rest = entry.traces[entry.holdout :] if isinstance(entry.holdout, int) else []
     found = fits.compare(
         models, entry.traces[: len(entry.traces) - len(rest)], holdout=holdout, folds=2, shortlist=entry.shortlist,
         workers=workers, folder=folder, progress=say, **{"starts": 3, **entry.options},
     )  # fmt: skip
     best, first = found.best, found.rows[0]
     hidden = first.cycles or first.amplitudes or {}
-    held = "other cycles" if first.cycles or len(sweeps(entry.traces)) == 1 else "other amplitudes"
+    held = "other cycles" if first.cycles or len(sweeps(entry.traces)) < len(entry.traces) else "other amplitudes"
     if rest:
         hidden = fits.held_out(best, rest)
     if entry.pair is not None:
@@ -383,7 +379,9 @@ def main() -> None:
     for entry in sets:
         if given.write or not re.search(given.only, entry.name) or entry.name in rows:
             continue
-        rows[entry.name] = row(entry, everything if entry.family else models, given.work, given.workers)
+        rows[entry.name] = row(
+            entry, everything if entry.family or entry.models == GLANCED else models, given.work, given.workers
+        )
         if file is not None:
             file.write_text(json.dumps(rows, indent=1))
     if given.only:
