@@ -11,6 +11,7 @@ suffice for `rtol`; a matrix with a tile for which `MOST_SWEEPS` do not is left 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ LEAST = 1e-5
 """Smallest tolerance for which float32 will do."""
 SHARE = 0.9
 """Of the tolerance that the bound may take; the rest is for rounding."""
+SMOOTH = 0.1
+"""Of the tolerance that polynomials that stand for the table may take at a cell."""
 
 
 def kernel() -> ModuleType | None:
@@ -46,11 +49,48 @@ def kernel() -> ModuleType | None:
 
 
 @dataclass(frozen=True)
+class _Law:
+    """Functions of a word line's voltage: values and the next coefficients of their Taylor series."""
+
+    coefficients: Tensor  # of pieces [nodes - 1, planes, 4], or of powers [planes, terms]
+    nodes: Tensor | None  # V
+    span: float  # V, of the powers
+
+    @staticmethod
+    def of_table(cells: LutCells, derivatives: int) -> _Law:
+        """Those of the table's pieces; the last derivatives jump where pieces meet."""
+        c = cells.pieces.detach().permute(2, 0, 1)
+        h = cells.nodes.diff()[:, None]
+        none = torch.zeros_like(c[..., 0])
+        slope = torch.stack([c[..., 1] / h, 2 * c[..., 2] / h, 3 * c[..., 3] / h, none], dim=-1)
+        bend = torch.stack([c[..., 2] / h**2, 3 * c[..., 3] / h**2, none, none], dim=-1)
+        third = torch.stack([c[..., 3] / h**3, none, none, none], dim=-1)
+        pieces = torch.cat([c, slope, bend, third][:derivatives], dim=1).float().contiguous()
+        return _Law(pieces, cells.nodes.float(), 0.0)
+
+    @staticmethod
+    def of_polynomials(smooth: Tensor, span: float, derivatives: int) -> _Law:
+        """Those of polynomials of v / span that stand for the table, [rank, terms]."""
+        terms, rows = smooth.shape[1], []
+        for order in range(derivatives):
+            factor = torch.tensor([math.comb(k + order, order) for k in range(terms - order)]) / span**order
+            rows.append(torch.nn.functional.pad(smooth[:, order:] * factor, (0, order)))
+        return _Law(torch.cat(rows).float().contiguous(), None, span)
+
+    def planes(self, v: Tensor) -> Tensor:
+        """The functions of voltages [V], [planes, number of voltages]."""
+        if self.nodes is not None:
+            found: Tensor = compiled._tabulated(v.contiguous().flatten(), self.nodes, self.coefficients)
+            return found
+        found = compiled._powers(v.flatten() / self.span, self.coefficients)
+        return found.add_(self.coefficients[:, :1])
+
+
+@dataclass(frozen=True)
 class Expansion:
     """A matrix's tiles as the kernel reads them; see `expansion_kernel.product`."""
 
-    nodes: Tensor  # V
-    pieces: Tensor  # of the planes: coefficients of Taylor's series [nodes - 1, planes, 4]
+    law: _Law
     rest: Tensor  # [planes]
     cells: Tensor
     sweeps: Tensor
@@ -69,9 +109,10 @@ class Expansion:
         word, bit, flip_rows, flip_columns = lines
         flips = [axis for axis, flip in ((-2, flip_rows), (-1, flip_columns)) if flip]
         word, bit = word.flip(flips), bit.flip(flips)
-        sweeps = _sweeps(cells, word, bit, flips, config)
-        if sweeps is None:
+        found = _sweeps(cells, word, bit, flips, config)
+        if found is None:
             return None
+        sweeps, smooth, span = found
         ranks = cells.rank
         a = cells.amplitudes().flip(flips)  # [ranks, M, S, P, R, K, rows, columns]
         fallen = _word_drops(a, word)
@@ -79,13 +120,11 @@ class Expansion:
         both = torch.nn.functional.pad(torch.stack([a, fallen], dim=-2), odd)  # [..., rows, 2, columns]
         both = both.unflatten(-1, (-1, 2))  # [ranks, ..., rows, 2, pairs, 2]
         packed = both.movedim(-2, -4).movedim(0, -3)  # [..., pairs, rows, ranks, 2, 2]
-        planes = _planes(cells, 2 if int(sweeps.max()) == 1 else 4)
-        nodes = cells.nodes.float()
-        rest = compiled._tabulated(torch.zeros(1), nodes, planes)[:, 0]
+        derivatives = 2 if int(sweeps.max()) == 1 else 4
+        law = _Law.of_table(cells, derivatives) if smooth is None else _Law.of_polynomials(smooth, span, derivatives)
         return Expansion(
-            nodes,
-            planes,
-            rest,
+            law,
+            law.planes(torch.zeros(1))[:, 0],
             packed.float().contiguous(),
             sweeps,
             torch.nn.functional.pad(word, odd).float().contiguous(),
@@ -113,8 +152,12 @@ def _lines(config: Config) -> tuple[Tensor, Tensor, bool, bool] | None:
     return word, bit, flip_rows, flip_columns
 
 
-def _sweeps(cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config: Config) -> Tensor | None:
+def _sweeps(
+    cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config: Config
+) -> tuple[Tensor, Tensor | None, float] | None:
     """Sweeps that every tile needs, [M, S, P, R, K]; None if `MOST_SWEEPS` are too few for one.
+
+    With them come polynomials of v / span that stand for the table where it is smooth, and the span.
 
     Args:
         cells: All cells.
@@ -131,10 +174,15 @@ def _sweeps(cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config
     step = float(most.max())
     if not step < v:
         return None
-    _, steepest, bend, *changes = cells.bounds(v + step, [step / 2**k for k in range(5)]).flip(flips)
+    steps, span = [step / 2**k for k in range(5)], v + step
+    inside = cells.nodes[0] <= -span and span <= cells.nodes[-1]
+    smooth = cells.polynomial(-span, span, SMOOTH * config.rtol) if inside else None
+    bounds = cells.bounds(span, steps) if smooth is None else cells.smooth_bounds(smooth, span, steps)
+    _, steepest, bend, *changes = bounds.flip(flips)
     kappa = _largest_line(steepest * drop)
     if not bool((kappa < 1).all()):
         return None
+    taken = (0.0 if smooth is None else SMOOTH * config.rtol) / (1 - kappa)
     relative = most * drop * (1 + kappa[..., None, None])
     linear = _largest_line(0.5 * bend * relative)
     cubic = _remainder(most / step, changes) * relative
@@ -144,10 +192,10 @@ def _sweeps(cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config
     field = steepest * drop
     for count in range(1, MOST_SWEEPS + 1):
         field = steepest * _drops(field, word, bit)
-        error = _largest_line(field) + (linear if count == 1 else cubic)
+        error = taken + _largest_line(field) + (linear if count == 1 else cubic)
         sweeps = torch.where((sweeps == 0) & (error <= rtol), count, sweeps)
         if bool((sweeps > 0).all()):
-            return sweeps
+            return sweeps, smooth, span
     return None
 
 
@@ -181,17 +229,6 @@ def _drops(i: Tensor, word: Tensor, bit: Tensor) -> Tensor:
 def _drop_of_one(word: Tensor, bit: Tensor) -> Tensor:
     """The most that a cell loses to both lines [V] when no line carries more than 1 A: resistances to the terminals."""
     return word.cumsum(-1) + _beyond(bit.mT).mT
-
-
-def _planes(cells: LutCells, derivatives: int) -> Tensor:
-    """Pieces of values and of as many terms of their Taylor series as are asked for, [nodes - 1, planes, 4]."""
-    c = cells.pieces.detach().permute(2, 0, 1)
-    h = cells.nodes.diff()[:, None]
-    none = torch.zeros_like(c[..., 0])
-    slope = torch.stack([c[..., 1] / h, 2 * c[..., 2] / h, 3 * c[..., 3] / h, none], dim=-1)
-    bend = torch.stack([c[..., 2] / h**2, 3 * c[..., 3] / h**2, none, none], dim=-1)
-    third = torch.stack([c[..., 3] / h**3, none, none, none], dim=-1)
-    return torch.cat([c, slope, bend, third][:derivatives], dim=1).float().contiguous()
 
 
 def _pairs(layout: Layout, config: Config, flipped: bool) -> Tensor:
@@ -318,7 +355,7 @@ def _run(
     found = kernel()
     if found is None:  # `suits` saw to it
         raise RuntimeError("no compiled kernel")
-    x = compiled._tabulated((u * chip.config.v_read).contiguous().flatten(), tiles.nodes, tiles.pieces)
+    x = tiles.law.planes(u * chip.config.v_read)
     order = lines.flip(-1) if tiles.flipped else lines
     fixed = (
         *(x.numpy().ravel(), u.numel(), geometry.shifts.numpy(), order.contiguous().numpy(), geometry.corners.numpy()),

@@ -150,6 +150,20 @@ class LutCells(_Tensors):
             found.append(torch.where(at.abs() <= near, off, 0.0).amax((-1, -2)))
         return self._between_states(MARGIN * torch.stack(found))
 
+    def smooth_bounds(self, smooth: Tensor, span: float, steps: Sequence[float]) -> Tensor:
+        """`bounds` of the polynomials of v / span that stand for the table, [rank, terms], up to `span`."""
+        t = torch.linspace(-1, 1, 401, dtype=torch.float64, device=self.device)
+        derivative = (self._factors @ smooth.to(self.device)).T  # [terms, s]
+        found = []
+        for order in range(5):
+            value = torch.zeros(self._factors.shape[0], len(t), dtype=t.dtype, device=t.device)
+            for c in derivative.flip(0):
+                value = value * t + c[:, None]
+            found.append(value.abs().amax(-1) / span**order)
+            derivative = derivative[1:] * torch.arange(1, max(len(derivative), 1), device=self.device)[:, None]
+        rows = [*found[:3], *(found[4] * step**2 / 2 for step in steps)]
+        return self._between_states(MARGIN * torch.stack(rows))
+
     def polynomial(self, low: float, high: float, tolerance: float) -> Tensor | None:
         """One polynomial for each term of the sum instead of its pieces, where they are smooth enough.
 

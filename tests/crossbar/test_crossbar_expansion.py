@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ EXACT = 1e-10
 FEW = 2e-2  # share of outputs of which a partial sum lies so near the edge of a step that `rtol` decides
 
 pytestmark = pytest.mark.skipif(expansion.kernel() is None, reason="numba cannot compile here")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """The same weights in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def tensor(*shape: int, seed: int = 0) -> Tensor:
@@ -103,6 +111,7 @@ def error(matrix: TiledMatrix, b: int = 40) -> float:
         (1e-3, (7, 5), 5.0),
         (1e-2, (40, 24), 1.0),
         (1e-3, (40, 24), 0.5),
+        (1e-3, (64, 64), 0.5),
     ],
     ids=str,
 )
@@ -209,6 +218,7 @@ def test_it_finds_what_solving_finds(options: dict[str, Any], monkeypatch: Any) 
 )
 @pytest.mark.parametrize("law", LUTS)
 def test_layers(layer: nn.Module, shape: tuple[int, ...], law: str, monkeypatch: Any) -> None:
+    layer.reset_parameters()  # type: ignore[operator]
     x = tensor(*shape)
     config = Config(rows=16, columns=16, v_read=0.2, wires=same(1.0), rtol=1e-5, adc=Config().adc)
     found, expected = both(convert(layer, LUTS[law](), config), x, monkeypatch)
@@ -308,6 +318,26 @@ def test_bounds_of_cells_hold(law: str) -> None:
                 assert bool(
                     (torch.where(smooth, off.abs(), 0.0).amax(0) <= rounding * change[0] + 1e-3 * bend[0]).all()
                 )
+
+
+def test_bounds_of_polynomials_hold() -> None:
+    cells = LutCells(sinh(), torch.linspace(0, 1, 5, dtype=torch.float64).view(1, 5), tolerance=1e-4)
+    smooth = cells.polynomial(-0.3, 0.3, 1e-3)
+    assert smooth is not None
+    current, slope, bend, off = cells.smooth_bounds(smooth, 0.3, [0.05])[:, 0]
+    v, h = np.linspace(-0.25, 0.25, 1001), 0.05
+    for k, amplitudes in enumerate(cells.amplitudes()[:, 0].T.numpy()):
+        law_of = np.polynomial.Polynomial((amplitudes @ smooth.numpy()) / 0.3 ** np.arange(smooth.shape[1]))
+        second, third = law_of.deriv(2), law_of.deriv(3)
+        for largest, bound in (
+            (law_of(v), current),
+            (law_of.deriv()(v), slope),
+            (second(v), bend),
+            (second(v + h) - second(v) - h * third(v), off),
+            (second(v - h) - second(v) + h * third(v), off),
+        ):
+            assert np.abs(largest).max() <= (1 + 1e-9) * float(bound[k])
+            assert np.abs(largest).max() >= 0.3 * float(bound[k])
 
 
 @pytest.mark.parametrize("file", ["simd.py", "kernel_cells.py", "expansion_kernel.py"])

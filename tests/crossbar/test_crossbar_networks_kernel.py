@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,14 @@ SAME = 1e-5  # float32 sums in another order, of numbers about 1
 FEW = 2e-3  # share of partial sums that lie so near the edge of a step that rounding decides
 
 pytestmark = pytest.mark.skipif(compiled.kernel() is None, reason="numba cannot compile here")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """The same weights in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -59,6 +68,7 @@ SHAPES = [
 @pytest.mark.parametrize(("layer", "shape"), SHAPES, ids=str)
 @pytest.mark.parametrize("size", [(16, 16), (7, 5), (1000, 64)], ids=str)
 def test_layers(layer: nn.Module, shape: tuple[int, ...], size: tuple[int, int], monkeypatch: Any) -> None:
+    layer.reset_parameters()  # type: ignore[operator]
     x = tensor(*shape)
     net = convert(layer, None, BASE.but(rows=size[0], columns=size[1]), calibration=x)
     nearly(*both(net, x, monkeypatch))
