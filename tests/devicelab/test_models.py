@@ -378,3 +378,38 @@ def test_windows_slow_models_that_are_not_separable_too() -> None:
     slow = model.replace(window=Biolek(p=1))
     assert slow.rate(1.5, 0.5) == pytest.approx(0.75 * model.rate(1.5, 0.5), rel=EXACT)
     assert isinstance(model.window, NoWindow)
+
+
+def test_simmons_barrier_sets_as_its_state_equation_says() -> None:
+    """dw/dt = -f_on sinh(i / i_on) exp(-exp((a_on - w) / w_c - i / b) - w / w_c), at 20 uA of either width."""
+    model = parameter_set("simmons_pickett").replace(j0=1.0)
+    i = 20e-6
+    for w in (1.45, 1.7):
+        speed = 40e3 * np.sinh(i / 8.9e-6) * np.exp(-np.exp((1.8 - w) / 0.107 - i / 500e-6) - w / 0.107)
+        x = (1.8 - w) / 0.6
+        at = brentq(lambda v, x=x: float(model.current(v, x)) + i, -0.9, -1e-6, xtol=1e-15)
+        assert float(model.rate(at, x)) * 0.6 == pytest.approx(speed, rel=1e-7)
+
+
+def test_yakopcic_slows_down_towards_its_ends() -> None:
+    """By hand, beyond x_p at SET and below 1 - x_n at RESET: w_p = (x_p - x) / (1 - x_p) + 1, w_n = x / (1 - x_n)."""
+    model = parameter_set("yakopcic_oblea")  # x_p = 0.3, x_n = 0.5, alpha_p = 1, alpha_n = 5
+    up = 4000 * (np.exp(0.3) - np.exp(0.16)) * np.exp(-(0.8 - 0.3)) * ((0.3 - 0.8) / 0.7 + 1)
+    down = 4000 * (np.exp(0.3) - np.exp(0.15)) * np.exp(5 * (0.2 + 0.5 - 1)) * 0.2 / 0.5
+    assert float(model.rate(0.3, 0.8)) == pytest.approx(up, rel=EXACT)
+    assert float(model.rate(-0.3, 0.2)) == pytest.approx(-down, rel=EXACT)
+
+
+def test_data_driven_models_set_as_their_equations_say() -> None:
+    """dR/dt = -A_n (e^(t_n |v|) - 1) (e^(k_n (R - r_n)) - 1); 2021: -A_n (1 - e^(-|v| / t_n)) (R - r_n)^2; v < 0."""
+    old, new, v = parameter_set("data_driven_tiox_dut1"), parameter_set("data_driven_2021").replace(polarity=1), -0.9
+    r = old.r_high - 0.1 * (old.r_high - old.r_low)
+    above = r - (5193 + 378 * v)
+    slope = 79.03 * np.expm1(1.12 * 0.9) * np.expm1(9.43e-3 * above)
+    assert above > 0
+    assert float(old.rate(v, 0.1)) == pytest.approx(slope / (old.r_high - old.r_low), rel=EXACT)
+    r = new.r_high - 0.1 * (new.r_high - new.r_low)
+    above = r - (new.rn0 + new.rn1 * v)
+    slope = -new.aset * np.expm1(-0.9 / new.t_n) * above**2
+    assert above > 0
+    assert float(new.rate(v, 0.1)) == pytest.approx(slope / (new.r_high - new.r_low), rel=EXACT)
