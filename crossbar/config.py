@@ -217,8 +217,8 @@ class Config:
         adc: What converts column currents.
         sense: What reads columns.
         devices: How devices differ from what was asked of them.
-        seed: Of every draw. Same seed, same devices on any machine, and the same noise of reads on all CPUs; GPUs have their
-            own draw of it, the same for a seed on one device.
+        seed: Of every draw. Same seed, same devices on any machine, and the same noise of reads on any CPU; a GPU has
+            a draw of its own, the same for a seed on one device.
     """
 
     rows: int = 64
