@@ -402,7 +402,11 @@ def test_yakopcic_slows_down_towards_its_ends() -> None:
 
 def test_data_driven_models_set_as_their_equations_say() -> None:
     """dR/dt = -A_n (e^(t_n |v|) - 1) (e^(k_n (R - r_n)) - 1); 2021: -A_n (1 - e^(-|v| / t_n)) (R - r_n)^2; v < 0."""
-    old, new, v = parameter_set("data_driven_tiox_dut1"), parameter_set("data_driven_2021").replace(polarity=1), -0.9
+    old, new, v = (
+        parameter_set("data_driven_tiox_dut1"),
+        parameter_set("data_driven_2021").replace(polarity=1, t_n=0.6),
+        -0.9,
+    )
     r = old.r_high - 0.1 * (old.r_high - old.r_low)
     above = r - (5193 + 378 * v)
     slope = 79.03 * np.expm1(1.12 * 0.9) * np.expm1(9.43e-3 * above)
