@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 _GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
 __all__ = ["Noise", "compliance_mask", "estimate_noise"]
 REL_RANGE = (0.005, 0.3)
+MOST_BINS = 12
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def estimate_noise(traces: list[Trace]) -> Noise:
     """Noise from the traces themselves.
 
     Second differences see the noise and little of the device; in bins of equal current their median gives sigma(i)
-    whatever the few switching edges do, and sigma^2 against i^2 is a straight line.
+    whatever the few switching edges do, and sigma^2 against i^2 is a straight line. Where no bin shows a
+    floor, it is what the relative part is in the quietest twelfth: the traces say that it is no larger, not that it is
+    zero.
     """
     spread, level = [], []
     for trace in traces:
@@ -55,7 +58,7 @@ def estimate_noise(traces: list[Trace]) -> Noise:
     top = float(current.max())
     if top == 0.0:
         return Noise(REL_RANGE[0], 1e-15)
-    bins = np.array_split(np.argsort(current), max(2, min(12, current.size // 25)))
+    bins = np.array_split(np.argsort(current), max(2, min(MOST_BINS, current.size // 25)))
     sigma = _GAUSSIAN * np.array([np.median(every[part]) for part in bins])
     square = np.array([np.mean(np.square(current[part])) for part in bins])
     log_sigma = np.log(np.maximum(sigma, 1e-7 * top))
@@ -64,4 +67,6 @@ def estimate_noise(traces: list[Trace]) -> Noise:
         return np.asarray(0.5 * np.logaddexp(2 * p[0] + np.log(square + 1e-300), 2 * p[1]) - log_sigma)
 
     found = least_squares(misfit, [np.log(0.02), float(log_sigma.min())], loss="soft_l1").x
-    return Noise(float(np.clip(np.exp(found[0]), *REL_RANGE)), max(float(np.exp(found[1])), 1e-6 * top))
+    rel = float(np.clip(np.exp(found[0]), *REL_RANGE))
+    quiet = np.sort(current)[: max(1, current.size // MOST_BINS)]
+    return Noise(rel, max(float(np.exp(found[1])), rel * float(np.sqrt(np.mean(quiet**2))), 1e-6 * top))
