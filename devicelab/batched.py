@@ -128,6 +128,7 @@ class _Stepper:
         self.low = margin(model)
         self.high = 1.0 - self.low
         self._peak = peak
+        self._most = MOST
         self._h = 1.0
         self._slope: Any = 0.0  # of the rate by the state, as the last stage left it
         self._here: tuple[Any, ...] = (0.0,)  # where the next step begins: rate; with gradients its slope, and `_feel`
@@ -151,7 +152,7 @@ class _Stepper:
         longest = min(1.0, max(SWING * self._peak / swing, 1.0 / COARSE)) if swing > 0.0 else 1.0
         while at < 1.0 - FINEST:
             count += 1
-            finest = FINEST if count < MOST else 1.0 / COARSE
+            finest = FINEST if count < self._most else 1.0 / COARSE
             h = min(max(self._h, finest), longest, 1.0 - at)
             h = 1.0 - at if 1.0 - at - h < FINEST else h
             new, error, there = self._step(x, s0 + (s1 - s0) * at, (s1 - s0) * h, h * dt)

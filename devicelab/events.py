@@ -23,7 +23,7 @@ from . import exact
 from .circuit import plain
 from .drive import Drive
 from .errors import ParameterError, unknown_name
-from .models.base import Model, SeparableModel
+from .models.base import Model, SeparableModel, check_one_state
 from .ops import NUMPY, Value
 from .simulation import simulate, split_at_zero, with_time_axis
 from .trace import Trace
@@ -113,6 +113,7 @@ def simulate_events(
         ParameterError: If a name is unknown, a parameter with a spread is zero, or a value leaves its bounds.
         StepError: As in `simulate`.
     """
+    check_one_state(model, "simulations of switching events")
     if drive.v.ndim != 1:
         raise ParameterError("one drive for all devices", got=f"shape {drive.v.shape}", allowed="[t]")
     _check_names(model, spread)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from .circuit import Circuit, plain
 from .errors import ConvergenceError
-from .models.base import Model
+from .models.base import Model, TwoStateModel
 from .ops import Value
-from .tape import program
+from .tape import Program, pair_of_programs, program
 
 TOLERANCE = 1e-7
 """Error of the state a step, by default; that of a whole loop is of the same size."""
@@ -28,11 +28,13 @@ class StepError(ConvergenceError):
     Attributes:
         t: Times [s] up to the last good sample.
         x: States at these times.
+        y: Second states at these times, of a device that has them.
         device: Row of the batch.
     """
 
     t: Array
     x: Array
+    y: Array | None = None
     device: int
 
 
@@ -57,28 +59,86 @@ def trajectory(
     """
     from . import _kernels as kernels
 
-    leaves = [*model.values().values(), *model.window.values().values()]
-    per_device = [plain(value) for value in [*leaves, x0, circuit.series_resistance, circuit.limit]]
-    shape = np.broadcast_shapes(*(value.shape for value in per_device), s.shape[:-1])
-    flat = [np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(-1) for value in per_device]
+    flat, shape = _flat(model, s, x0, circuit)
     count = flat[0].size
     tape = program(model)
-    marks = np.array([*tape.marks, tape.current, tape.rate])
     drives = np.ascontiguousarray(model.polarity * s.reshape(-1, t.size))
-    kind = float(circuit.kind == "current")
-    busy = float(not circuit.trivial)
-    circuits = np.zeros((count, 7))
-    circuits[:, 0], circuits[:, 1], circuits[:, 2] = kind, flat[-2], flat[-1]
-    circuits[:, 4], circuits[:, 5], circuits[:, 6] = busy, margin(model), max(kernels.ROOT, 1e-4 * tolerance)
     x, u = np.empty((count, t.size)), np.empty((count, t.size))
     report = np.zeros((count, 3))
-    registers = tape.fill(flat[:-3], count)
+    circuits = _circuits(circuit, flat[-2], flat[-1], margin(model), max(kernels.ROOT, 1e-4 * tolerance))
     status, row = kernels.solve_many(
-        (tape.code, marks), registers, circuits, t, drives, flat[-3], float(tolerance), x, u, report
+        _coded(tape), tape.fill(flat[:-3], count), circuits, t, drives, flat[-3], float(tolerance), x, u, report
     )
     if status != kernels.OK:
         raise _failure(model, int(status), int(row), t, x, report[int(row)])
     return x.reshape(*shape, t.size), model.polarity * u.reshape(*shape, t.size)
+
+
+def pair_trajectory(
+    model: TwoStateModel, t: Array, s: Array, x0: Value, y0: Value, circuit: Circuit, tolerance: float = TOLERANCE
+) -> tuple[Array, Array, Array]:
+    """Both states and the device voltage at the samples of a drive.
+
+    Args:
+        model: The device; parameters scalar or [b].
+        t: Times [s], [t].
+        s: What the source prescribes [V or A], [t] or [b, t].
+        x0: State at the first sample, scalar or [b].
+        y0: Second state at the first sample, scalar or [b].
+        circuit: What surrounds the device.
+        tolerance: Error of either state that a step may make.
+
+    Returns:
+        x, y and v across the device [V], all [t] or [b, t].
+
+    Raises:
+        StepError: As in `trajectory`.
+    """
+    from . import _pair_kernels as pairs
+    from ._kernels import OK, ROOT
+
+    flat, shape = _flat(model, s, x0, circuit, y0)
+    count = flat[0].size
+    own, other = pair_of_programs(model)
+    drives = np.ascontiguousarray(model.polarity * s.reshape(-1, t.size))
+    x, y, u = (np.empty((count, t.size)) for _ in range(3))
+    report = np.zeros((count, 3))
+    values, starts = flat[:-4], np.stack([flat[-4], flat[-1]], axis=1)
+    sides = [
+        (
+            _coded(tape),
+            tape.fill(values, count),
+            _circuits(circuit, flat[-3], flat[-2], edge, max(ROOT, root * tolerance)),
+        )
+        for tape, edge, root in ((own, margin(model), 1e-4), (other, 0.0, 1e-6))
+    ]
+    status, row = pairs.solve_pairs(*sides[0], *sides[1], t, drives, starts, float(tolerance), x, y, u, report)
+    if status != OK:
+        error = _failure(model, int(status), int(row), t, x, report[int(row)])
+        error.y = y[int(row), : error.t.size].copy()
+        raise error
+    return tuple(value.reshape(*shape, t.size) for value in (x, y, model.polarity * u))  # type: ignore[return-value]
+
+
+def _flat(model: Model, s: Array, x0: Value, circuit: Circuit, *more: Value) -> tuple[list[Array], tuple[int, ...]]:
+    """Parameters, start, series resistance, limit and more of every device, each [count]; the shape of the batch."""
+    leaves = [*model.values().values(), *model.window.values().values()]
+    per_device = [plain(value) for value in [*leaves, x0, circuit.series_resistance, circuit.limit, *more]]
+    shape = np.broadcast_shapes(*(value.shape for value in per_device), s.shape[:-1])
+    return [np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(-1) for value in per_device], shape
+
+
+def _coded(tape: Program) -> tuple[Any, Any]:
+    """Instructions and marks, as the kernels take them."""
+    return tape.code, np.array([*tape.marks, tape.current, tape.rate])
+
+
+def _circuits(circuit: Circuit, resistance: Array, limit: Array, edge: float, root: float) -> Array:
+    """The circuit of every device as the kernels take it, [count, 7]."""
+    out = np.zeros((resistance.size, 7))
+    out[:, 0], out[:, 1], out[:, 2] = float(circuit.kind == "current"), resistance, limit
+    out[:, 4], out[:, 5], out[:, 6] = float(not circuit.trivial), edge, root
+    return out
 
 
 def margin(model: Model) -> float:

@@ -20,7 +20,7 @@ from . import exact, implicit
 from .circuit import Circuit, plain
 from .drive import CurrentDrive, Drive
 from .errors import ParameterError, ShapeError
-from .models.base import Model, SeparableModel
+from .models.base import Model, SeparableModel, TwoStateModel
 from .ops import Ops, Value, is_tensor, ops_for
 from .parameters import numbers
 from .trace import Trace
@@ -34,6 +34,7 @@ def simulate(
     series_resistance: Value = 0.0,
     compliance: Value = None,
     tolerance: float = implicit.TOLERANCE,
+    y0: Value = None,
 ) -> Trace:
     """Current and state of a device under a drive.
 
@@ -45,13 +46,15 @@ def simulate(
         compliance: Largest current of a voltage source [A], or largest voltage of a current source [V], scalar or [b].
         tolerance: Error of the state that one step may make, where there are steps; separable models under a bare
             voltage source have none.
+        y0: Second state at the first sample, in [0, 1], scalar or [b]; 0 by default. Only for a model with two states.
 
     Returns:
-        Trace with t [t], v across the device [V], i [A] and x, of shape [t] or [b, t].
+        Trace with t [t], v across the device [V], i [A] and x, of shape [t] or [b, t], and y of a device with two
+        states.
 
     Raises:
-        ParameterError: If `x0` leaves [0, 1], a resistance, compliance or tolerance is impossible, or `model` and
-            `drive` are something else.
+        ParameterError: If `x0` or `y0` leaves [0, 1], `y0` is given to a model with one state, a resistance,
+            compliance or tolerance is impossible, or `model` and `drive` are something else.
         StepError: If the solver has to stop, or the current is no number; the error carries the states until then.
     """
     _check_kinds(model, drive)
@@ -65,17 +68,25 @@ def simulate(
     meta = {"source": "simulation", "model": model.name}
     if not circuit.trivial:
         meta |= {"drive": circuit.kind, "series_resistance": series_resistance, "compliance": compliance}
-    if circuit is _BARE and source.ndim == 1 and isinstance(model, SeparableModel) and exact.single(model, x0):
+    bare = circuit is _BARE and y0 is None and source.ndim == 1
+    if bare and isinstance(model, SeparableModel) and exact.single(model, x0):
         found = exact.trajectory(model, drive.t, source, x0)
         if found is not None:
             x, i = found
             _check_current(model, drive.t, source, i, x)
             return Trace.of(drive.t, source, i, x, meta)
-    _check_devices(model, source, x0, circuit)
-    x, v, i = _solve(model, drive.t, source, x0, circuit, tolerance)
+    y0 = _second_start(model, y0)
+    _check_devices(model, source, x0, circuit, y0)
+    if isinstance(model, TwoStateModel):
+        x, y, v, i = _solve_pair(model, drive.t, source, x0, y0, circuit, tolerance)
+    else:
+        y = None
+        x, v, i = _solve(model, drive.t, source, x0, circuit, tolerance)
     _check_current(model, drive.t, v, i, x)
     x = x + 0.0 * i  # a batch of resistances shares one state
-    return Trace(t=_like(drive.t, x), v=v, i=i, x=x, meta={k: value for k, value in meta.items() if value is not None})
+    y = y if y is None else y + 0.0 * i
+    kept = {k: value for k, value in meta.items() if value is not None}
+    return Trace(t=_like(drive.t, x), v=v, i=i, x=x, y=y, meta=kept)
 
 
 BLOCK = 1024
@@ -133,25 +144,51 @@ def _check_current(model: Model, t: NDArray[np.float64], v: Value, i: Value, x: 
 
 
 def _check(x0: Value, tolerance: float) -> None:
-    for name, value in (("x0", x0), ("tolerance", tolerance)):
-        if not (is_tensor(value) or numbers(value) is not None):
-            raise ParameterError(f"{name} is not a number", got=repr(value)[:80], allowed="a number, array or tensor")
-    if isinstance(x0, float | int):
-        good = 0.0 <= x0 <= 1.0
-    else:
-        start = plain(x0)
-        good = bool(((start >= 0) & (start <= 1)).all())
-    if not good:
-        raise ParameterError("x0 is out of bounds", got=x0, allowed="0 (high resistance) to 1 (low resistance)")
+    check_start("x0", x0, "0 (high resistance) to 1 (low resistance)")
+    if not (is_tensor(tolerance) or numbers(tolerance) is not None):
+        raise ParameterError("tolerance is not a number", got=repr(tolerance)[:80], allowed="a number, array or tensor")
     if np.ndim(tolerance) or not 1e-13 <= tolerance <= 0.1:
         raise ParameterError("tolerance is out of bounds", got=tolerance, allowed="1e-13 to 0.1 of the state's range")
 
 
-def _check_devices(model: Model, source: NDArray[np.float64], x0: Value, circuit: Circuit) -> None:
+def check_start(name: str, value: Value, allowed: str) -> None:
+    """Raise `ParameterError` unless a state at the first sample is one, or several, from 0 to 1."""
+    if not (is_tensor(value) or numbers(value) is not None):
+        raise ParameterError(f"{name} is not a number", got=repr(value)[:80], allowed="a number, array or tensor")
+    if isinstance(value, float | int):
+        good = 0.0 <= value <= 1.0
+    else:
+        start = plain(value)
+        good = bool(((start >= 0) & (start <= 1)).all())
+    if not good:
+        raise ParameterError(f"{name} is out of bounds", got=value, allowed=allowed)
+
+
+def check_second_start(model: Model, y0: Value) -> None:
+    """Raise `ParameterError` unless this is a start of the second state, or None, for a model that has one."""
+    if y0 is None:
+        return
+    if not isinstance(model, TwoStateModel):
+        raise ParameterError(
+            f"{model.name} has one state",
+            got=f"y0={y0!r}"[:80],
+            allowed="no y0",
+            hint="y0 is where the second state of a model with two begins, such as pku_growing",
+        )
+    check_start("y0", y0, f"0 to 1, of the {model.second}")
+
+
+def _second_start(model: Model, y0: Value) -> Value:
+    """y0, checked; 0 where there is none."""
+    check_second_start(model, y0)
+    return 0.0 if y0 is None else y0
+
+
+def _check_devices(model: Model, source: NDArray[np.float64], x0: Value, circuit: Circuit, y0: Value = 0.0) -> None:
     """Raise `ShapeError` unless parameters, start, drive and circuit are of one number of devices, or of one each."""
     shapes = {name: np.shape(value) for name, value in model.values().items()}
     shapes |= {f"window.{name}": np.shape(value) for name, value in model.window.values().items()}
-    shapes |= {"x0": np.shape(x0), "drive": source.shape[:-1]}
+    shapes |= {"x0": np.shape(x0), "y0": np.shape(y0), "drive": source.shape[:-1]}
     shapes |= {"series_resistance": np.shape(circuit.series_resistance), "compliance": np.shape(circuit.limit)}
     batched = {name: shape for name, shape in shapes.items() if shape}
     try:
@@ -185,6 +222,27 @@ def _solve(
         return x, v, np.asarray(wide.current(v, x))
 
 
+def _solve_pair(
+    model: TwoStateModel,
+    t: NDArray[np.float64],
+    source: NDArray[np.float64],
+    x0: Value,
+    y0: Value,
+    circuit: Circuit,
+    tolerance: float,
+) -> tuple[Value, Value, Value, Value]:
+    """Both states, device voltage and current of a device with two states."""
+    wide = with_time_axis(model)
+    if any(is_tensor(value) for value in [*model._leaves(), x0, y0, circuit.series_resistance, circuit.limit]):
+        from . import batched_pairs
+
+        x, y, v = batched_pairs.trajectory(wide, t, source, _column(x0), _column(y0), circuit, tolerance)
+        return x, y, v, wide.current(v, x, y)
+    x, y, v = implicit.pair_trajectory(model, t, source, x0, y0, circuit, tolerance)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x, y, v, np.asarray(wide.current(v, x, y))
+
+
 def _by_blocks(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:
     """`trajectory`, a large batch in blocks of rows, so that the memory it works in does not grow with it."""
     leaves = [*model._leaves(), x0]
@@ -211,6 +269,9 @@ def _by_blocks(model: SeparableModel, t: NDArray[np.float64], v: NDArray[np.floa
 
 def trajectory(model: Model, t: NDArray[np.float64], v: NDArray[np.float64], x0: Value) -> tuple[Value, Value]:
     """State and current as `simulate` gives them, from arrays that are known to be good."""
+    if isinstance(model, TwoStateModel):
+        x, _, _, i = _solve_pair(model, t, v, x0, 0.0, Circuit(), implicit.TOLERANCE)
+        return x, i
     if not isinstance(model, SeparableModel):
         x, _, i = _solve(model, t, v, x0, Circuit(), implicit.TOLERANCE)
         return x, i

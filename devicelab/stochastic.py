@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .circuit import plain
 from .drive import Drive
 from .errors import ParameterError
-from .models.base import Model
+from .models.base import Model, check_one_state
 from .models.stanford import Stanford
 from .noise import reflected
 from .ops import Value
@@ -113,6 +113,7 @@ def simulate_noisy(
         ParameterError: If the noise is not for this model, `count` is not positive, or `x0` leaves [0, 1].
         StepError: As in `simulate`.
     """
+    check_one_state(model, "simulations with noise of the motion")
     if count < 1 or drive.v.ndim != 1:
         raise ParameterError("runs of one drive", got=f"count {count}, drive {drive.v.shape}", allowed=">= 1, [t]")
     starts = plain(x0)

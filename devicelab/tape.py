@@ -15,12 +15,14 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .models.base import Model, SeparableModel
+from .models.base import Model, SeparableModel, TwoStateModel
 from .ops import Composed, Value
 
 ADD, SUB, MUL, DIV, NEG, EXP, LOG, SQRT, SINH, TANH, ABS, MIN, MAX, SINHC, POW, SELECT = range(16)
 VOLTAGE, STATE = 0, 1
 """Registers of the two inputs; parameters follow, then constants, then results."""
+OTHER = 2
+"""Register of the third input of a device with two states: the state that an equation is not about."""
 
 Leaf: TypeAlias = "Traced | float"
 
@@ -34,11 +36,12 @@ class Program:
     Args:
         code: Operation, target and three operands of each instruction, shape [n, 5].
         registers: Number of registers.
-        names: Parameters, in the order of their registers, from register 2 on; the window's as ``window.NAME``.
+        names: Parameters, in the order of their registers, from register `inputs` on; the window's as ``window.NAME``.
         constants: Values of the registers after the parameters.
         marks: Ends of the four parts: parameters only, voltage, current(v, x), rate(v, x).
         current: Register of the current.
         rate: Register of the rate.
+        inputs: Voltage and state, and the other state of a device with two.
     """
 
     code: NDArray[np.int64]
@@ -48,10 +51,11 @@ class Program:
     marks: tuple[int, int, int, int]
     current: int
     rate: int
+    inputs: int = 2
 
     def fill(self, values: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
         """Registers [count, registers] of devices with these parameter values, each [count]."""
-        return np.asarray(_filled(self.registers, 2, values, self.constants, count))
+        return np.asarray(_filled(self.registers, self.inputs, values, self.constants, count))
 
 
 def _filled(registers: int, first: int, values: list[Any], constants: tuple[float, ...], count: int) -> Any:
@@ -93,6 +97,12 @@ class TraceProgram:
 def program(model: Model) -> Program:
     """The instructions of a model; those of models that differ in parameter values only are the same."""
     return _record(type(model), type(model.window), _options(model))
+
+
+def pair_of_programs(model: TwoStateModel) -> tuple[Program, Program]:
+    """Of a device with two states the instructions for x, whose other state is y, and for y, whose other state is x."""
+    key = type(model), type(model.window), _options(model)
+    return _record_state(*key, False), _record_state(*key, True)
 
 
 def leaf_names(model: Model) -> tuple[str, ...]:
@@ -156,6 +166,21 @@ def _record(model: type[Model], window: type[Any], options: tuple[tuple[str, Any
     i = recorder.lift(device._current(v, x, ops))
     length = len(recorder.code)
     rate = recorder.lift(device._rate(v, x, ops))
+    return recorder.program(i, rate, length)
+
+
+@lru_cache(maxsize=256)
+def _record_state(
+    model: type[TwoStateModel], window: type[Any], options: tuple[tuple[str, Any], ...], second: bool
+) -> Program:
+    """Current, and the rate of x or that of the second state; the state in question is the input `STATE`."""
+    recorder = _Recorder(inputs=3)
+    device, ops = _device_of_leaves(model, window, options, recorder), _TapeOps(recorder)
+    v, own, other = Traced(VOLTAGE, 1, recorder), Traced(STATE, 2, recorder), Traced(OTHER, 2, recorder)
+    x, y = (other, own) if second else (own, other)
+    i = recorder.lift(device._current(v, x, ops, y))
+    length = len(recorder.code)
+    rate = recorder.lift(device._second_rate(v, x, ops, y) if second else device._rate(v, x, ops, y))
     return recorder.program(i, rate, length)
 
 
@@ -253,7 +278,8 @@ class _Recorder:
         part = [min(result.level, 2) + (result.level == 2 and k >= length) for k, result in enumerate(self.results)]
         code, registers, place = self.placed(part)
         marks = tuple(sum(p <= level for p in part) for level in range(4))
-        return Program(code, registers, tuple(self.names), self.constants, marks, place(current), place(rate))  # type: ignore[arg-type]
+        names = tuple(self.names)
+        return Program(code, registers, names, self.constants, marks, place(current), place(rate), self._inputs)  # type: ignore[arg-type]
 
     def placed(self, part: list[int]) -> tuple[NDArray[np.int64], int, Callable[[Leaf], int]]:
         """The instructions sorted by part, the number of registers, and where a leaf is kept."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .errors import ShapeError, TraceError
 from .ops import Value, is_tensor
 
-UNITS: dict[str, str] = {"t": "s", "v": "V", "i": "A", "x": "1"}
+UNITS: dict[str, str] = {"t": "s", "v": "V", "i": "A", "x": "1", "y": "1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,7 @@ class Trace:
         i: Current [A], shape [t] or [b, t]; [b, t] when parameters were batched.
         x: Normalised state (1 = low resistance), same shape as `i`, where it is known.
         meta: Anything worth keeping: source file and its SHA-256, device, instrument, compliance [A], ...
+        y: Second state of a device that has two, same shape as `i`, where it is known.
 
     Raises:
         ShapeError: If the lengths differ.
@@ -38,13 +39,14 @@ class Trace:
     i: Value
     x: Value = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    y: Value = None
 
     def __post_init__(self) -> None:
         if any(is_tensor(value) for value in (self.t, self.v, self.i)):
             return  # tensors come from our own simulation, which checked its drive
-        for name in ("t", "v", "i", "x"):
+        for name in ("t", "v", "i", "x", "y"):
             value = getattr(self, name)
-            if value is None and name == "x":
+            if value is None and name in ("x", "y"):
                 continue
             array = np.asarray(value, dtype=float)
             object.__setattr__(self, name, array)
@@ -87,8 +89,8 @@ class Trace:
 
     def window(self, start: int, stop: int) -> Trace:
         """The samples start..stop-1 as a trace of their own; time keeps its origin."""
-        x = None if self.x is None else self.x[..., start:stop]
-        return replace(self, t=self.t[start:stop], v=self.v[..., start:stop], i=self.i[..., start:stop], x=x)
+        x, y = (None if state is None else state[..., start:stop] for state in (self.x, self.y))
+        return replace(self, t=self.t[start:stop], v=self.v[..., start:stop], i=self.i[..., start:stop], x=x, y=y)
 
     def with_meta(self, **more: Any) -> Trace:
         """The same trace with more metadata."""

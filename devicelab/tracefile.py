@@ -4,7 +4,7 @@ CSV, format 1. `# devicelab traces 1`, one line `# trace K SAMPLES {metadata as 
 then rows. A leading column `trace` numbers the traces where there is more than one.
 
 HDF5, format 1. Root attributes `format` = "devicelab-traces", `version` = 1, `count`. Groups `000000`, `000001`, ...
-hold the datasets `t` [s], `v` [V], `i` [A] and, where known, `x` [1], each with the attributes `unit` and
+hold the datasets `t` [s], `v` [V], `i` [A] and, where known, `x` [1] and `y` [1], each with the attributes `unit` and
 `description`, and `meta`, a JSON text. A reader refuses other formats and versions. Behind the HDF5 content stand the
 eight bytes `DLSHA256` and the SHA-256 of all before them: the HDF5 library can hang or crash on a damaged file, so a
 file that does not verify is never given to it.
@@ -35,6 +35,7 @@ DESCRIPTIONS = {
     "v": "voltage across the device",
     "i": "current into plus",
     "x": "state, 1 is low resistance",
+    "y": "second state",
 }
 SEAL = b"DLSHA256"
 SEAL_SIZE = len(SEAL) + 32
@@ -250,7 +251,7 @@ def _own_names(header: str) -> list[str]:
     known = {f"{name} [{unit}]": name for name, unit in UNITS.items()}
     names = [known.get(cell, cell) for cell in header.split(",")]
     signals = names[1:] if names[0] == "trace" else names
-    if signals not in (["t", "v", "i"], ["t", "v", "i", "x"]):
+    if signals not in (["t", "v", "i"], ["t", "v", "i", "x"], ["t", "v", "i", "x", "y"]):
         raise ValueError(f"a header that devicelab does not write: {header[:60]!r}")
     return names
 
@@ -280,6 +281,7 @@ def _read_group(group: Any) -> Trace:
 
 def _from_columns(rows: NDArray[np.float64], names: list[str], meta: dict[str, Any]) -> Trace:
     columns = {name: rows[:, k] for k, name in enumerate(names) if name in UNITS}
-    if "x" in columns and np.isnan(columns["x"]).all():
-        del columns["x"]
+    for name in ("x", "y"):
+        if name in columns and np.isnan(columns[name]).all():
+            del columns[name]
     return Trace(**columns, meta=meta)

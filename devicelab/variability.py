@@ -275,8 +275,10 @@ def simulate_cycles(model: Any, drive: Any, *, x0: float = 0.0, rounds: int = 50
     Raises:
         ParameterError: If no parameter is batched, or the drive does not begin and end at 0 V.
     """
+    from .models.base import check_one_state
     from .simulation import simulate
 
+    check_one_state(model, "simulations of many cycles")
     counts = {np.shape(value)[0] for value in model._leaves() if np.ndim(value) == 1}
     if len(counts) != 1:
         raise ParameterError("cycles need parameters of one length", got=sorted(counts), allowed="shape [cycles]")

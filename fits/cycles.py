@@ -16,6 +16,7 @@ from devicelab import Drive, Model, Trace, simulate
 from devicelab.characterise import autocorrelation, characterise
 from devicelab.errors import ConvergenceError, DevicelabError, ParameterError, unknown_name
 from devicelab.events import EventSpread
+from devicelab.models.base import check_one_state
 from devicelab.variability import normal
 
 from .fit import fit
@@ -168,6 +169,7 @@ class Population:
 
     def _chain(self, model: Model, drive: Drive, cycles: int) -> Trace:
         """Each cycle from the state in which the one before ended."""
+        check_one_state(model, "cycles that are simulated together")
         starts = np.full(cycles, self.x0)
         for _ in range(50):  # each round hands the end of a cycle to the next; a full switch forgets at once
             trace = simulate(model, drive, x0=starts)

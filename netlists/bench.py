@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from devicelab import Drive
 from devicelab.drive import polyline_source
 from devicelab.errors import ParameterError, ShapeError
-from devicelab.models import Model
+from devicelab.models import Model, TwoStateModel
+from devicelab.simulation import check_second_start
 
 from .expression import number
-from .subckt import subckt, wrap
+from .subckt import _single, subckt, wrap
 
 STEEPNESS = 1e5
 """Resistance of the compliance limiter beyond its limit, in units of peak voltage / compliance: lets 1e-5 more pass."""
@@ -69,12 +70,13 @@ def bench(
     series_resistance: float = 0.0,
     compliance: float | None = None,
     settings: Settings | None = None,
+    y0: float | None = None,
 ) -> str:
     """A transient of one device under a voltage drive, ready for `netlists.run` or the ngspice program.
 
     Source ``V1`` (node ``a``), then the compliance limiter and the series resistor where there are any, then the device
-    ``X1`` between node ``p`` and ground, its state on node ``x``. The current into the device is minus ``i(v1)``. Time
-    begins at 0, wherever the drive's own time begins.
+    ``X1`` between node ``p`` and ground, its state on node ``x``, a second one on node ``y``. The current into the
+    device is minus ``i(v1)``. Time begins at 0, wherever the drive's own time begins.
 
     Args:
         model: The device.
@@ -83,13 +85,18 @@ def bench(
         series_resistance: Between source and device [ohm].
         compliance: Largest current of the source, of either sign [A].
         settings: How ngspice integrates.
+        y0: Second state at time 0, of a device that has two; 0 by default.
 
     Raises:
-        ParameterError: If `x0`, `series_resistance` or `compliance` is out of bounds, or the model is a batch.
+        ParameterError: If `x0`, `y0`, `series_resistance` or `compliance` is out of bounds, or the model is a batch.
         ShapeError: If the drive is a batch.
     """
     settings = settings or Settings()
     _check(drive, x0, series_resistance, compliance)
+    check_second_start(model, y0)
+    start = 0.0 if y0 is None else _single("y0", y0)
+    two = isinstance(model, TwoStateModel)
+    nodes, second = ("x y", f" y0={number(start)}") if two else ("x", "")
     path, elements = _between(drive, series_resistance, compliance)
     step, stop = settings.step(drive), float(drive.t[-1] - drive.t[0])
     lines = [
@@ -97,9 +104,9 @@ def bench(
         subckt(model, "device").rstrip("\n"),
         wrap(f"V1 a 0 {drive.source or polyline_source(drive.t - drive.t[0], drive.v)}"),
         *elements,
-        f"X1 {path} 0 x device x0={number(x0)} tau={number(step)}",
+        f"X1 {path} 0 {nodes} device x0={number(x0)}{second} tau={number(step)}",
         settings.options(),
-        f".save v(a) v({path}) v(x) i(v1)",
+        f".save v(a) v({path}) v(x){' v(y)' if two else ''} i(v1)",
         f".tran {number(step)} {number(stop)} 0 {number(step)}",
         ".end",
     ]

@@ -64,7 +64,7 @@ class Row:
         model: Name of the device.
         window: Name of its window.
         drive: sine, triangle or pulses.
-        x_error: Largest difference of the state.
+        x_error: Largest difference of the state, or of either of two.
         i_error: Largest difference of the current, as a fraction of the largest current.
         limit: What both should stay below.
         travel: Range of the state that the run went through.
@@ -74,7 +74,7 @@ class Row:
         step: Longest time step, relative to that of `simulate`.
         method: ngspice's method of integration.
         over: Share of the drive's duration during which state or current is off by more than the limit.
-        way: Range of the state meanwhile, in each of these stretches at least.
+        way: Range of the state, or of the current over its largest, in each of these stretches at least.
         note: Why there are no numbers, or why they are over the limit.
     """
 
@@ -196,8 +196,8 @@ def compare(
 def _explained(tried: list[Row]) -> Row:
     """The closest attempt, with the reason if it is over its limit only where the state runs away.
 
-    That is: the state is off for at most 1e-6 of the drive, goes through ten times the limit meanwhile, and every
-    tighter attempt was closer.
+    That is: the state is off for at most 1e-6 of the drive, it or the current goes through ten times the limit
+    meanwhile, and every tighter attempt was closer.
     """
     sizes = [float(np.nan_to_num(max(row.x_error, row.i_error), nan=np.inf)) for row in tried]
     best = tried[int(np.argmin(sizes))]
@@ -223,8 +223,13 @@ def _measured(row: Row, model: Model, drive: Drive, x0: float) -> Row:
         raise
     except DevicelabError as error:
         return replace(row, note=error.what)
-    x_off, i_off = np.abs(spice.x - exact.x), np.abs(spice.i - exact.i) / np.abs(exact.i).max()
-    over, way = _excursions(spice.t, exact.x, np.maximum(x_off, i_off) > row.limit)
+    x_off = np.abs(spice.x - exact.x)
+    if exact.y is not None:
+        x_off = np.maximum(x_off, np.abs(spice.y - exact.y))
+    i_off = np.abs(spice.i - exact.i) / np.abs(exact.i).max()
+    over, way = _excursions(
+        spice.t, np.stack([exact.x, exact.i / np.abs(exact.i).max()]), np.maximum(x_off, i_off) > row.limit
+    )
     return replace(
         row,
         x_error=float(x_off.max()),
@@ -240,12 +245,16 @@ def _measured(row: Row, model: Model, drive: Drive, x0: float) -> Row:
 
 
 def _excursions(t: Array, x: Array, off: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of the time spent in stretches of samples that are off, and the least range of the state in any of them."""
+    """Share of the time spent in stretches of samples that are off, and the least range of the states in any of them.
+
+    Of several courses [..., t], state and current, that of the one that moves most.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], off, [False]]).astype(int)))
     stretches = [slice(max(first - 1, 0), last + 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]
     if not stretches:
         return 0.0, 0.0
-    return float(sum(np.ptp(t[at]) for at in stretches) / np.ptp(t)), float(min(np.ptp(x[at]) for at in stretches))
+    way = min(np.ptp(x[..., at], axis=-1).max() for at in stretches)
+    return float(sum(np.ptp(t[at]) for at in stretches) / np.ptp(t)), float(way)
 
 
 def fitting_stimulus(model: Model) -> Stimulus | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from devicelab import Drive, Trace
-from devicelab.models import Model
+from devicelab.models import Model, TwoStateModel
 
 from .bench import Settings, bench, device_node
 from .run import NgspiceError, Vectors, ngspice_version, run
@@ -30,6 +30,7 @@ def simulate(
     method: str = Settings.method,
     save: str | os.PathLike[str] | None = None,
     timeout: float = 600.0,
+    y0: float | None = None,
 ) -> Trace:
     """Current and state of a device under a voltage drive, by ngspice, at ngspice's own time points.
 
@@ -44,10 +45,12 @@ def simulate(
         method: Integration method, ``trap`` or ``gear``.
         save: Where to keep the netlist.
         timeout: Longest time to wait [s].
+        y0: Second state at the first time, of a device that has two; 0 by default.
 
     Returns:
-        Trace with t, v (across the device), i and x, each of shape [t], and in `meta` the voltage of the source
-        (``v_applied`` [V], shape [t]), the circuit, the settings that were used and the version of ngspice.
+        Trace with t, v (across the device), i and x, and y of a device with two states, each of shape [t], and in
+        `meta` the voltage of the source (``v_applied`` [V], shape [t]), the circuit, the settings that were used and
+        the version of ngspice.
 
     Where ngspice cannot follow (its time step becomes too small, mostly at the corner of a compliance limit) the run is
     repeated with other settings: the other method, then a `reltol` ten times as large. `meta` says which.
@@ -60,6 +63,7 @@ def simulate(
     """
     settings = Settings(reltol=reltol, max_step=max_step, method=method)
     circuit: dict[str, Any] = {"x0": x0, "series_resistance": series_resistance, "compliance": compliance}
+    circuit["y0"] = y0
     result, settings = _run(model, drive, settings, circuit, save, timeout)
     time = result["time"]
     keep = np.concatenate([[True], np.diff(time) > 0])
@@ -76,7 +80,8 @@ def simulate(
         "v_applied": result["v(a)"][keep],
     }
     x = np.clip(x, 0.0, 1.0)  # Newton's method leaves 1e-9 beyond the bound
-    return Trace(t=time[keep] + drive.t[0], v=v, i=-i, x=x, meta=meta)
+    y = np.clip(result["v(y)"][keep], 0.0, 1.0) if isinstance(model, TwoStateModel) else None
+    return Trace(t=time[keep] + drive.t[0], v=v, i=-i, x=x, y=y, meta=meta)
 
 
 def _run(

@@ -7,16 +7,22 @@ stay symbols, with the model's values as defaults, so one sub-circuit serves eve
 
 The state is x0 plus the voltage of a 1 F capacitor that starts at zero and moves only while time > 0. So an operating
 point and a transient, with or without ``uic``, all start from x0. (Not for ``.dc``, where time is the sweep.)
+
+The second state of a device that has two is y0 plus the voltage of a second capacitor, in the same way::
+
+    X1 plus minus state second pku_growing x0=0.3 y0=0.1
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
 from devicelab.errors import ParameterError
-from devicelab.models import Model
+from devicelab.models import Model, TwoStateModel
 from devicelab.ops import Ops, Value
 
 from .expression import Expression, Scalar, SpiceOps, number, plain, wrapped
@@ -30,10 +36,12 @@ EDGE = 1e-5
 WINDOW = "window_"
 """Prefix of the window's parameters, which may share names with the model's."""
 
-STATE = "x0"
+_AnyModel = TypeVar("_AnyModel", bound=Model)
 
-INSIDE = "min(max(V(x), 0), 1)"
-"""The state, also between Newton steps, whose V(x) may be anywhere."""
+STATE, SECOND = "x0", "y0"
+
+INSIDE = "min(max(V({node}), 0), 1)"
+"""A state, also between Newton steps, whose V(x) may be anywhere."""
 
 SENSED = "I(Vi)"
 """The device current as the rate sees it; its equation, which may be long, is then written once."""
@@ -45,8 +53,9 @@ SCALE = "tau"
 def subckt(model: Model, name: str | None = None) -> str:
     """The sub-circuit of a model, as text that ends with a newline.
 
-    Terminals: plus, minus, and the state x as a voltage between 0 and 1 V (1 = low resistance). Parameters: `x0` (state
-    at time 0), the model's parameters, and the window's with the prefix ``window_``.
+    Terminals: plus, minus, and the state x as a voltage between 0 and 1 V (1 = low resistance), then the second state y
+    of a device that has two. Parameters: `x0` (state at time 0), `y0` likewise where there is one, the model's
+    parameters, and the window's with the prefix ``window_``.
 
     Args:
         model: The device; its parameters must be numbers, not batches.
@@ -58,28 +67,49 @@ def subckt(model: Model, name: str | None = None) -> str:
     name = name or model.name
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ParameterError("not a name for a sub-circuit", got=repr(name), allowed="letters, digits, underscores")
-    defaults = {STATE: 0.0, SCALE: 1.0, **subckt_parameters(model)}
+    two = isinstance(model, TwoStateModel)
+    defaults = {STATE: 0.0, **({SECOND: 0.0} if two else {}), SCALE: 1.0, **subckt_parameters(model)}
     bound = _symbolic(model)
     plus, minus = ("plus", "minus") if model.polarity > 0 else ("minus", "plus")
-    v, x = Expression(f"V({plus},{minus})"), Expression(INSIDE)
+    v, x, y = Expression(f"V({plus},{minus})"), _inside("x"), _inside("y")
     ops = SpiceOps()
-    current = bound._current(v, x, ops)
-    rate = _sensing(bound, v, x)._rate(v, x, ops)
+    if isinstance(bound, TwoStateModel):
+        current, sensing = bound._current(v, x, ops, y), _sensing(bound, v, x)
+        rates = [sensing._rate(v, x, ops, y), sensing._second_rate(v, x, ops, y)]
+    else:
+        current = bound._current(v, x, ops)
+        rates = [_sensing(bound, v, x)._rate(v, x, ops)]
     parameters = " ".join(f"{key}={number(value)}" for key, value in defaults.items())
+    nodes, starts = ("x", "y")[: len(rates)], (STATE, SECOND)
     lines = [
         f"* {_title(model)}; x = 1 is the low resistance",
-        f".subckt {name} plus minus x params: {parameters}",
+        f".subckt {name} plus minus {' '.join(nodes)} params: {parameters}",
         *ops.elements,
-        *_current_elements(plus, minus, plain(current), SENSED in plain(rate)),
-        f"Br rate 0 V={{{SCALE}}} * {wrapped(rate)}",
-        f"Bm move 0 V=(time > 0 ? {_stopped(Expression('V(rate)'))} : 0)",
-        "Gs 0 s move 0 1",
-        f"Cs s 0 {{{SCALE}}}",
-        "Rs s 0 1e12",
-        f"Bx x 0 V=min(max({{{STATE}}} + V(s), 0), 1)",
+        *_current_elements(plus, minus, plain(current), any(SENSED in plain(rate) for rate in rates)),
+        *(
+            line
+            for rate, node, start, tag in zip(rates, nodes, starts, ("", "2"), strict=False)
+            for line in _state_elements(rate, node, start, tag)
+        ),
         f".ends {name}",
     ]
     return "".join(f"{wrap(line)}\n" for line in lines)
+
+
+def _inside(node: str) -> Expression:
+    return Expression(INSIDE.format(node=node))
+
+
+def _state_elements(rate: Scalar, node: str, start: str, tag: str) -> list[str]:
+    """What integrates a rate from its start, as the voltage of a node; `tag` tells one state from another."""
+    return [
+        f"Br{tag} rate{tag} 0 V={{{SCALE}}} * {wrapped(rate)}",
+        f"Bm{tag} move{tag} 0 V=(time > 0 ? {_stopped(Expression(f'V(rate{tag})'), f'({{{start}}} + V(s{tag}))')} : 0)",
+        f"Gs{tag} 0 s{tag} move{tag} 0 1",
+        f"Cs{tag} s{tag} 0 {{{SCALE}}}",
+        f"Rs{tag} s{tag} 0 1e12",
+        f"Bx{tag} {node} 0 V=min(max({{{start}}} + V(s{tag}), 0), 1)",
+    ]
 
 
 def subckt_parameters(model: Model) -> dict[str, float]:
@@ -123,26 +153,25 @@ def _symbolic(model: Model) -> Model:
     return model.bind(window=window.bind(**leaves), **{key: Expression(f"{{{key}}}") for key in model.values()})
 
 
-def _sensing(model: Model, v: Expression, x: Expression) -> Model:
+def _sensing(model: _AnyModel, v: Expression, x: Expression) -> _AnyModel:
     """The same model, whose current at this v and x is what a sensor in series with it sees."""
-    original = model._current
+    original: Callable[..., Value] = model._current
     copy = model.bind()
 
-    def current(voltage: Value, state: Value, ops: Ops) -> Value:
-        here = str(voltage) == str(v) and str(state) == str(x)
-        return Expression(SENSED) if here else original(voltage, state, ops)
+    def current(voltage: Value, state: Value, ops: Ops, *second: Value) -> Value:
+        here = str(voltage) == str(v) and str(state) == str(x) and all(str(y) == str(_inside("y")) for y in second)
+        return Expression(SENSED) if here else original(voltage, state, ops, *second)
 
     object.__setattr__(copy, "_current", current)  # shadows the method in this copy only
     return copy
 
 
-def _stopped(rate: Scalar) -> str:
+def _stopped(rate: Scalar, state: str) -> str:
     """The rate, brought to a stop over the last `EDGE` of the way to the bound it moves towards.
 
     Beyond the bound the factor is negative, so that the overshoot of a time step is undone; away from the bound the
     state moves freely, so nothing sticks.
     """
-    state = f"({{{STATE}}} + V(s))"
     up = f"min(max((1 - {state}) / {EDGE!r}, -1), 1)"
     down = f"min(max({state} / {EDGE!r}, -1), 1)"
     return f"({plain(rate)} > 0 ? {plain(rate)} * {up} : {plain(rate)} * {down})"

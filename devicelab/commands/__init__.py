@@ -80,6 +80,7 @@ def drive_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--cycles", default=1, show_default=True, help="Periods, or number of pulses.")
     @click.option("--points", default=1000, show_default=True, help="Samples a period.")
     @click.option("--x0", default=0.1, show_default=True, help="Initial state (1 = low resistance).")
+    @click.option("--y0", type=float, help="Initial second state, of a model with two.  [default: 0]")
     @click.option("--series-resistance", default=0.0, show_default=True, help="Between source and device [ohm].")
     @click.option("--compliance", type=float, help="Largest current of the source [A].")
     @wraps(function)
@@ -90,11 +91,12 @@ def drive_options(function: Callable[..., Any]) -> Callable[..., Any]:
         cycles: int,
         points: int,
         x0: float,
+        y0: float | None,
         series_resistance: float,
         compliance: float | None,
         **rest: Any,
     ) -> Any:
-        circuit = {"x0": x0, "series_resistance": series_resistance, "compliance": compliance}
+        circuit = {"x0": x0, "series_resistance": series_resistance, "compliance": compliance, "y0": y0}
         return function(drive=_drive(shape, amplitude, period, cycles, points), circuit=circuit, **rest)
 
     return command

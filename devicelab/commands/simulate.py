@@ -59,6 +59,8 @@ def command(
         "state lowest": float(trace.x.min()),
         "state highest": float(trace.x.max()),
     }
+    if trace.y is not None:
+        summary |= {"second state first": float(trace.y[0]), "second state last": float(trace.y[-1])}
     if as_json:
         show_json(summary)
     else:

@@ -65,11 +65,12 @@ def command(
         return
     spice = netlists.simulate(model, drive, **circuit)
     # the voltage across the device is given, so the comparison is of the device alone
-    mine = simulate(model, Drive(spice.t, spice.v), x0=circuit["x0"])
+    mine = simulate(model, Drive(spice.t, spice.v), x0=circuit["x0"], y0=circuit["y0"])
     result = {
         "ngspice": netlists.ngspice_version(),
         "time points": len(spice),
         "largest difference in state": float(np.abs(spice.x - mine.x).max()),
+        **({} if mine.y is None else {"largest difference in second state": float(np.abs(spice.y - mine.y).max())}),
         "largest difference in current, of full scale": float(np.abs(spice.i - mine.i).max() / np.abs(mine.i).max()),
     }
     _show(result, as_json)

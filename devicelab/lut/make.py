@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LutError
-from ..models.base import Model
+from ..models.base import Model, TwoStateModel
+from ..simulation import check_second_start
 from .content import Curves, Levels, Rate
 from .table import Lut
 
@@ -44,6 +46,7 @@ def from_model(
     provenance: Mapping[str, Any] | None = None,
     v_read: float | None = None,
     rate: bool = False,
+    second: float | None = None,
 ) -> Lut:
     """See `Lut.from_model`."""
     if not (np.isfinite(v_max) and v_max > 0):
@@ -51,8 +54,11 @@ def from_model(
     if not tolerance > 0:
         raise LutError("tolerance must be positive", got=tolerance, hint="1e-4 suits most uses")
 
+    current, _ = _laws(model, second)
+    held = {"second_state": float(second or 0.0)} if isinstance(model, TwoStateModel) else {}
+
     def exact(voltage: Array, state: Array) -> Array:
-        return _sample(model.current, voltage, state)
+        return _sample(current, voltage, state)
 
     def mine(table: Array, voltage: Array, state: Array, v: Array, x: Array) -> Array:
         return Lut(voltage, state, table).current(v[None, :], x[:, None])
@@ -62,23 +68,33 @@ def from_model(
         voltage,
         state,
         table,
-        describe(model),
+        describe(model) | held,
         provenance or {},
         error,
         v_read=v_read,
-        rate=rate_table(model, v_max, tolerance=max(tolerance, 1e-3)) if rate else None,
+        rate=rate_table(model, v_max, tolerance=max(tolerance, 1e-3), second=second) if rate else None,
     )
 
 
-def rate_table(model: Model, v_max: float, *, tolerance: float = 1e-3) -> Rate:
+def _laws(model: Model, second: float | None) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Current and rate of a device, its second state held where it has one."""
+    check_second_start(model, second)
+    if not isinstance(model, TwoStateModel):
+        return model.current, model.rate
+    y = float(second or 0.0)
+    return partial(model.current, y=y), partial(model.rate, y=y)
+
+
+def rate_table(model: Model, v_max: float, *, tolerance: float = 1e-3, second: float | None = None) -> Rate:
     """dx/dt of a model over -v_max..v_max [V], bilinear to `tolerance` of the largest rate of the same state.
 
     Raises:
         LutError: If the rate is not finite or would need too large a table.
     """
+    _, law = _laws(model, second)
 
     def exact(voltage: Array, state: Array) -> Array:
-        return _sample(model.rate, voltage, state)
+        return _sample(law, voltage, state)
 
     def mine(table: Array, voltage: Array, state: Array, v: Array, x: Array) -> Array:
         return Rate(voltage, state, table).at(v[None, :], x[:, None])

@@ -177,6 +177,7 @@ class Lut:
         provenance: Mapping[str, Any] | None = None,
         v_read: float | None = None,
         rate: bool = False,
+        second: float | None = None,
     ) -> Lut:
         """The table of a model over -v_max..v_max [V], refined where it must be to interpolate to `tolerance`.
 
@@ -189,13 +190,18 @@ class Lut:
             provenance: Where it came from.
             v_read: Read voltage [V] of the stored map from conductance to state.
             rate: Whether to add the table of dx/dt.
+            second: Second state, of a model with two: the table is that of a device whose second state stays there;
+                0 by default.
 
         Raises:
+            ParameterError: If `second` is not in [0, 1], or is given for a model with one state.
             LutError: If the model is not finite or not monotone in voltage there, or would need too large a table.
         """
         from .make import from_model
 
-        return from_model(model, v_max, tolerance=tolerance, provenance=provenance, v_read=v_read, rate=rate)
+        return from_model(
+            model, v_max, tolerance=tolerance, provenance=provenance, v_read=v_read, rate=rate, second=second
+        )
 
     @classmethod
     def from_fit(cls, result: Any, v_max: float, **options: Any) -> Lut:

