@@ -25,6 +25,12 @@ ENGINE = {
 """Modules whose `solve` and `effective_conductance` are put on every device."""
 
 
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    """Networks without weights of their own have the same ones in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=["cpu", CUDA])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device that there is."""
