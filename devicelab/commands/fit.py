@@ -9,7 +9,7 @@ import click
 
 from ..errors import ParameterError, unknown_name
 from ..models import MODELS, model_class
-from ..models.base import Model
+from ..models.base import Model, TwoStateModel
 from ..parameter_sets import parameter_set, parameter_set_info, parameter_sets
 from . import choose, fit_modes, number, parse_window, read_files, say
 from .fit_out import Out, fingerprint
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path())
-@click.option("--model", "model_name", default="vteam", show_default=True, help=f"all, or one of {', '.join(MODELS)}.")
+@click.option(
+    "--model",
+    "model_name",
+    default="vteam",
+    show_default=True,
+    help=f"all (of one state), or one of {', '.join(MODELS)}.",
+)
 @click.option("--window", default="none", show_default=True, metavar="NAME[:p=2]", help="Window function.")
 @click.option("--resistance", type=click.Choice(["linear", "exponential"]), help="Resistance law of VTEAM.")
 @click.option("--polarity", type=click.Choice(["1", "-1"]), help="Found from the traces unless given.")
@@ -108,7 +114,8 @@ def command(
             "advise": advise,
         }  # fmt: skip
         place = Out(out, force, fingerprint(asked), _names(several, each_cycle, profiles))
-    wanted = list(MODELS) if model_name == "all" else [model_name]
+    one_state = [name for name, model in MODELS.items() if not issubclass(model, TwoStateModel)]
+    wanted = one_state if model_name == "all" else [model_name]
     templates = [_template(name, window, resistance, values) for name in wanted]
     if each:
         template, rest = templates[0], {**options, "workers": workers, "retry": retry}
