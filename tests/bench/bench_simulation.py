@@ -19,7 +19,7 @@ from scipy.integrate import solve_ivp
 
 from devicelab import WINDOWS, Biolek, Drive, Joglekar, Model, NoWindow, parameter_set, parameter_sets, simulate, sine
 from devicelab.events import EventSpread, simulate_events
-from devicelab.models import SeparableModel
+from devicelab.models import SeparableModel, TwoStateModel
 from devicelab.parameter_sets import parameter_set_info
 from devicelab.simulation import trajectory
 from devicelab.variability import simulate_cycles
@@ -54,13 +54,17 @@ def oracle(model: Model, drive: Drive, x0: float, method: str = "RK45") -> np.nd
         if time.perf_counter() - begun > PATIENCE:
             raise OutOfPatience
         inside = np.clip(x, 0.0, 1.0)
-        rate = np.asarray(model.rate(np.interp(t, drive.t, drive.v), inside))
+        v = np.interp(t, drive.t, drive.v)
+        if isinstance(model, TwoStateModel):
+            rate = np.array([model.rate(v, *inside), model.second_rate(v, *inside)])
+        else:
+            rate = np.asarray(model.rate(v, inside))
         return np.where(((x >= 1) & (rate > 0)) | ((x <= 0) & (rate < 0)), 0.0, rate)
 
     solution = solve_ivp(
         slope,
         (drive.t[0], drive.t[-1]),
-        [x0],
+        [x0, 0.0] if isinstance(model, TwoStateModel) else [x0],
         t_eval=drive.t,
         rtol=1e-9,
         atol=1e-12,
