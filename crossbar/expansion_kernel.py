@@ -18,9 +18,8 @@ from numba.core import types
 
 from .kernel_cells import Flat, jit
 from .simd import Vector, _extreme, _intrinsic, _splat, _unary, load, splat, store
+from .tile_kernel import LANES, run_length
 
-LANES = 32
-"""Vectors in a panel."""
 PANELS = 4
 """Panels that share what is read of the cells."""
 HALF = 16
@@ -46,26 +45,12 @@ def spread(typing: Any, array: Any, offset: Any, length: Any) -> Any:
 
 
 @jit
-def _run(corners: Flat, first: int, count: int) -> int:
-    """Length of the runs of neighbouring positions in a panel: 16, 8, 4 or 1."""
-    if count < LANES:
-        return 1
-    length = 16
-    for p in range(first + 1, first + count):
-        if corners[p] != corners[p - 1] + 1:
-            done = p - first
-            while length > 1 and done % length != 0:
-                length //= 2
-    return length if length >= 4 else 1
-
-
-@jit
 def _gather(
     x: Flat, base: int, places: Flat, apart: int, planes: int, corners: Flat, first: int, count: int, rest: Flat,
     out: Flat, at: int,
 ) -> None:  # fmt: skip
     """The planes of the word lines of one tile for one panel, [rows, planes, LANES]; idle ones are at rest."""
-    run = _run(corners, first, count)
+    run = run_length(corners, first, count) if count == LANES else 1
     for row in range(places.shape[0]):
         for plane in range(planes):
             to = at + (row * planes + plane) * LANES
@@ -344,7 +329,8 @@ def _entry(version: str) -> Any:
 
 def sources() -> str:
     """Hash of every source file that is compiled into the product."""
-    files = (Path(__file__).with_name(name) for name in ("expansion_kernel.py", "kernel_cells.py", "simd.py"))
+    names = ("expansion_kernel.py", "tile_kernel.py", "kernel_cells.py", "simd.py")
+    files = (Path(__file__).with_name(name) for name in names)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -151,7 +151,7 @@ _jit: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(nogil=True, erro
 
 
 @_jit
-def _run(corners: Any, first: int, count: int) -> int:
+def run_length(corners: Any, first: int, count: int) -> int:
     """Length of the runs of neighbouring positions in a panel: 16, 8, 4 or 1."""
     length = WIDE
     for p in range(first + 1, first + count):
@@ -167,7 +167,7 @@ def _gather(
     x: Any, base: int, offsets: Any, k0: int, k1: int, corners: Any, first: int, count: int, out: Any, at: int
 ) -> None:
     """Inputs k0 to k1 of a panel of windows, [k1 - k0, LANES]; missing positions get the last one's."""
-    run = _run(corners, first, count) if count == LANES else 1
+    run = run_length(corners, first, count) if count == LANES else 1
     if run == 16:
         for half in range(PARTS):
             corner = base + corners[first + half * WIDE]

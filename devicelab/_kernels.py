@@ -248,6 +248,13 @@ def search(p: Any, r: Any, circuit: Any, source: float, base: float, w: float) -
 
 
 @jit
+def step_error(k1: float, k2: float, k3: float, w: float, slope: float) -> Any:
+    """Error by the embedded second order; a rate that falls with the state damps it."""
+    error = abs((B1 - 1.0 + E2) * k1 + (B2 - E2) * k2 + GAMMA * k3)
+    return error / (1.0 + w * abs(slope)) if slope < 0.0 else error
+
+
+@jit
 def solve_device(
     p: Any, r: Any, circuit: Any, t: Any, s: Any, x0: float, tolerance: float, x: Any, u: Any, report: Any
 ) -> Any:
@@ -288,9 +295,7 @@ def solve_device(
             if z3 != z3:
                 report[0], report[1], report[2] = steps, n, y
                 return NOT_A_NUMBER
-            error = abs((B1 - 1.0 + E2) * k1 + (B2 - E2) * k2 + GAMMA * k3)
-            damping = w * abs(slope[0])
-            error /= 1.0 + damping if slope[0] < 0.0 else 1.0
+            error = step_error(k1, k2, k3, w, slope[0])
             factor = 0.9 * (tolerance / error) ** (1.0 / 3.0) if error > 0.0 else 4.0
             count += 1
             if error > tolerance and h > MIN_STEP:

@@ -19,7 +19,6 @@ from ._kernels import (
     B1,
     B2,
     C2,
-    E2,
     GAMMA,
     MAX_STEPS,
     MIN_STEP,
@@ -34,6 +33,7 @@ from ._kernels import (
     jit,
     rate_at,
     stage,
+    step_error,
 )
 
 OTHER = 2  # register of the other state
@@ -194,11 +194,7 @@ def solve_pair(
             if z3 != z3 or inner[1] != inner[1]:
                 report[0], report[1], report[2] = steps, n, a
                 return NOT_A_NUMBER
-            error = abs((B1 - 1.0 + E2) * k1 + (B2 - E2) * k2 + GAMMA * k3)
-            error /= 1.0 + w * abs(slope[0]) if slope[0] < 0.0 else 1.0
-            other = abs((B1 - 1.0 + E2) * m1 + (B2 - E2) * m2 + GAMMA * m3)
-            other /= 1.0 + w * abs(inner[2]) if inner[2] < 0.0 else 1.0
-            error = max(error, other)
+            error = max(step_error(k1, k2, k3, w, slope[0]), step_error(m1, m2, m3, w, inner[2]))
             factor = 0.9 * (tolerance / error) ** (1.0 / 3.0) if error > 0.0 else 4.0
             count += 1
             if error > tolerance and h > MIN_STEP:

@@ -31,6 +31,7 @@ SHOWN = (
     "yakopcic_two_branch_example",
     "stanford_default",
     "pku_default",
+    "pku_growing",
     "data_driven_tiox_dut2",
     "data_driven_2021",
     "mms_knowm",
@@ -54,7 +55,7 @@ def scaled(current: np.ndarray) -> tuple[np.ndarray, str]:
 
 def loops() -> None:
     """One loop of each model."""
-    figure, grid = plt.subplots(3, 5, figsize=(16, 9), layout="constrained")
+    figure, grid = plt.subplots(4, 4, figsize=(14, 12), layout="constrained")
     for ax, name in zip(grid.flat, SHOWN, strict=True):
         info = parameter_set_info(name)
         drive = sine(info["drive"]["amplitude"], info["drive"]["frequency"], periods=2)

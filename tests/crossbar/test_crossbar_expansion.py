@@ -340,12 +340,15 @@ def test_bounds_of_polynomials_hold() -> None:
             assert np.abs(largest).max() >= 0.3 * float(bound[k])
 
 
-@pytest.mark.parametrize("file", ["simd.py", "kernel_cells.py", "expansion_kernel.py"])
+SOURCES = ("simd.py", "kernel_cells.py", "tile_kernel.py", "expansion_kernel.py")
+
+
+@pytest.mark.parametrize("file", SOURCES)
 def test_the_key_of_the_kernel_on_disk_covers(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from crossbar import expansion_kernel
 
     (key,) = (cell.cell_contents for cell in expansion_kernel.product.py_func.__closure__)
-    for name in ("simd.py", "kernel_cells.py", "expansion_kernel.py"):
+    for name in SOURCES:
         shutil.copy(Path(expansion_kernel.__file__).with_name(name), tmp_path / name)
     monkeypatch.setattr(expansion_kernel, "__file__", str(tmp_path / "expansion_kernel.py"))
     assert expansion_kernel.sources() == key
