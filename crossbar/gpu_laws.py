@@ -9,6 +9,9 @@ from typing import Any
 import triton
 import triton.language as tl
 
+from .gpu_interpreter import mend
+
+mend()
 jit: Any = triton.jit
 
 OHMIC = tl.constexpr(0)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from random_arrays import KINDS, off, random_arrays
 from torch import Tensor
 
-from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, fast, gpu, solve
+from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, gpu, solve
 from crossbar.bias import fit
 from crossbar.newton import Circuit, solve_newton
 from devicelab import Lut, parameter_set
@@ -185,33 +186,27 @@ def test_they_compile_for_a_gpu_that_is_not_here(kernel_name: str, tmp_path: Pat
 
 
 def assert_random_arrays(seed: int, stacks: int, tiles: int, largest: int) -> None:
-    """Random stacks of sinh arrays, solved by the kernels in float64, against float64 on the CPU."""
+    """Random arrays of every kind, solved by the kernels, against float64 on the CPU."""
     rng = np.random.default_rng(seed)
-    for _ in range(stacks):
-        m, n = (int(size) for size in rng.integers(1, largest, 2))
-        r = 10 ** rng.uniform(-2, 1)
-        wires = Wires(r, r, r, r)
-        g = torch.tensor(10 ** rng.uniform(-7, -3, (tiles, m, n)))
-        cells, v = Sinh(g, float(rng.uniform(0, 8))), torch.tensor(rng.uniform(-0.3, 0.3, (1, m)))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "suits", fast.suits)
-            patch.setattr(engine, "suits_gpu", lambda circuit: False)
-            expected = solve(cells, v, wires, rtol=1e-9).i_out
-        found = solve(Sinh(g.to(DEVICE), cells.b.to(DEVICE)), v.to(DEVICE), wires, rtol=1e-6).i_out
-        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    for k in range(stacks):
+        arrays = random_arrays(rng, KINDS[k % len(KINDS)], tiles, largest)
+        assert off(arrays, DEVICE) <= 1, str(arrays)
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the interpreter
 def test_a_few_random_arrays_against_the_cpu(by_kernels: None, kernel: str) -> None:
-    assert_random_arrays(seed=4, stacks=3, tiles=2, largest=20)
+    assert_random_arrays(seed=4, stacks=10, tiles=2, largest=16)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the interpreter
 def test_two_hundred_random_arrays_against_the_cpu(by_kernels: None, kernel: str) -> None:
-    assert_random_arrays(seed=5, stacks=50, tiles=4, largest=40)
+    assert_random_arrays(seed=5, stacks=50, tiles=4, largest=24)
 
 
 @pytest.mark.cuda
 @pytest.mark.slow
 @pytest.mark.skipif(not ON_GPU, reason="no CUDA device")
-def test_ten_thousand_arrays_against_the_cpu() -> None:
-    assert_random_arrays(seed=3, stacks=100, tiles=100, largest=150)
+def test_ten_thousand_arrays_against_the_cpu(kernel: str) -> None:
+    """Five thousand for each kernel; a stack is compiled for, so its tiles are many."""
+    assert_random_arrays(seed=3, stacks=100, tiles=50, largest=150)
