@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from devicelab.errors import ParameterError
 
 from .converters import percentile
+from .gpu_layers import at_once
 from .layers import ArrayLayer
 from .mapping import Source, TiledMatrix, Written
 
@@ -94,7 +95,8 @@ def reestimate_batch_norm(net: nn.Module, batches: Inputs | Iterable[Inputs]) ->
 
 
 def _call(net: nn.Module, inputs: Inputs) -> None:
-    net(*inputs) if isinstance(inputs, tuple) else net(inputs)
+    with at_once():  # what is gathered on the way comes once, and right
+        net(*inputs) if isinstance(inputs, tuple) else net(inputs)
 
 
 def _weights(net: nn.Module) -> Iterator[tuple[TiledMatrix, Tensor]]:

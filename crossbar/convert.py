@@ -31,6 +31,7 @@ from .layers import (
     Builder,
 )
 from .mapping import TiledMatrix
+from .passes import attach, detach
 from .recurrent import ArrayRNN, ArrayRNNCell
 
 LAYERS: dict[type[nn.Module], Callable[..., ArrayLayer]] = {
@@ -124,6 +125,7 @@ def convert(
             module.use_nested_tensor = False  # its fused path would bypass the arrays
     if calibration is not None:
         calibrate(out, calibration)
+    attach(out)
     return out
 
 
@@ -136,7 +138,9 @@ def revert(net: nn.Module) -> nn.Module:
     layers = {module: module.digital for module in net.modules() if isinstance(module, ArrayLayer)}
     if not layers:
         raise ParameterError("nothing in this network runs on arrays", got=type(net).__name__)
-    return copy.deepcopy(_replaced(net, layers)).train(net.training)
+    out = copy.deepcopy(_replaced(net, layers)).train(net.training)
+    detach(out)
+    return out
 
 
 def _replaced(net: nn.Module, by: Mapping[Any, nn.Module]) -> nn.Module:

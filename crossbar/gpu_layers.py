@@ -1,14 +1,19 @@
-"""Layers whose arrays are solved on a GPU, without a look at what was found until the whole network is done."""
+"""Layers whose arrays are solved on a GPU: packed once, and without a look at what was found until a pass is done."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from . import gpu
 from .bias import fit
@@ -20,24 +25,87 @@ if TYPE_CHECKING:
 MARGIN = 1e-6
 """Of a table's range, by which a voltage may lie beyond it; as in `LutCells.check`."""
 
-_ACTIVE: list[list[Tensor]] = []
 _KEPT: WeakKeyDictionary[TiledMatrix, tuple[LutCells, gpu.Packed | None, tuple[float, float]]] = WeakKeyDictionary()
+
+
+@dataclass(eq=False)
+class Pass:
+    """A forward pass whose solves do not wait, or, within one that does not, a part whose solves do.
+
+    Args:
+        frame: The Python frame with which it ends, however that ends; None: it is ended by whoever began it.
+        waits: Whether its solves look at what was found.
+        before: What the network was before it.
+    """
+
+    frame: FrameType | None
+    waits: bool = False
+    before: Any = None
+    flags: list[Tensor] = field(default_factory=list)  # true where the pass has to be made again
+
+
+_PASS: ContextVar[Pass | None] = ContextVar("pass", default=None)  # each thread has its own
+
+
+def current() -> Pass | None:
+    """The pass that runs. One that an interrupt has left without its end is none."""
+    now = _PASS.get()
+    if now is None or now.frame is None:
+        return now
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not now.frame:
+        frame = frame.f_back
+    return None if frame is None else now
+
+
+def begin(now: Pass | None) -> None:
+    """Set the pass that runs in this thread; None: none does."""
+    _PASS.set(now)
+
+
+@contextmanager
+def _running(now: Pass) -> Iterator[Pass]:
+    token = _PASS.set(now)
+    try:
+        yield now
+    finally:
+        _PASS.reset(token)
 
 
 @contextmanager
 def deferred() -> Iterator[list[Tensor]]:
     """Solves of layers inside do not wait; the list gathers flags, true where a pass has to be made again."""
-    flags: list[Tensor] = []
-    _ACTIVE.append(flags)
-    try:
-        yield flags
-    finally:
-        _ACTIVE.remove(flags)
+    with _running(Pass(None)) as now:
+        yield now.flags
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Solves of layers inside look at what was found, each on its own, and are made again with care where needed."""
+    with _running(Pass(None, waits=True)):
+        yield
+
+
+def any_hard(flags: list[Tensor]) -> bool:
+    """Whether a pass has to be made again: one wait for each device; tensors without values have no hard vectors."""
+    real = [flag for flag in flags if not (flag.is_meta or isinstance(flag, FakeTensor))]
+    devices = dict.fromkeys(flag.device for flag in real)
+    each = [torch.stack([flag for flag in real if flag.device == device]).any() for device in devices]
+    return any(bool(one) for one in each)
+
+
+def there(a: LutCells | Tensor) -> bool:
+    """Whether arrays lie where the kernels may take them."""
+    return a.device.type == "cuda"
 
 
 def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | None:
-    """From voltages [*tiles, b, rows] to currents [*tiles, b, columns]; None unless solves are `deferred`."""
-    if not _ACTIVE or cells.x.requires_grad or torch.is_grad_enabled():
+    """From voltages [*tiles, b, rows] to currents [*tiles, b, columns]; None where the engine has to be asked.
+
+    Vectors too hard for the kernels, or beyond the table, are flagged in a pass that does not wait, and otherwise
+    solved at once with care; the others' currents are the same either way.
+    """
+    if not there(cells) or cells.x.requires_grad or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None
     kept = _KEPT.get(chip)
     if kept is None or kept[0] is not cells:
@@ -51,11 +119,25 @@ def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | N
 
     def solved(v: Tensor) -> Tensor:
         i, _, reached, _, counts = pack.run(v, None, voltages=False)
-        hard = (counts[..., 0] != gpu.CONVERGED).any()
-        _ACTIVE[-1].append(hard | (reached.amin() < low) | (reached.amax() > high))
-        return pack.flip.columns(i, -1).reshape(*pack.tiles, *i.shape[-2:])
+        hard = (counts[..., 0] != gpu.CONVERGED) | (reached[..., 0] < low) | (reached[..., 1] > high)
+        out = pack.flip.columns(i, -1).reshape(*pack.tiles, *i.shape[-2:])
+        now = current()
+        if now is not None and not now.waits:
+            now.flags.append(hard.any())
+            out.masked_fill_(hard.view(*out.shape[:-1], 1), 0.0)  # what follows is not to stumble over them
+        elif any_hard([hard.any()]):
+            _with_care(chip, cells, v, hard.any(0), out)
+        return out
 
     return solved
+
+
+def _with_care(chip: TiledMatrix, cells: LutCells, v: Tensor, hard: Tensor, out: Tensor) -> None:
+    """Put the currents of hard vectors [b] right, by the engine."""
+    from .engine import solve  # which imports `gpu`
+
+    which = hard.nonzero()[:, 0]
+    out[..., which, :] = solve(cells, v[..., which, :], chip.config.wires, rtol=chip.config.rtol).i_out.to(out)
 
 
 def _ends(chip: TiledMatrix) -> tuple[float, float]:

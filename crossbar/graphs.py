@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from devicelab.errors import ParameterError, ShapeError
 
 from .compiled import version
-from .gpu_layers import deferred
+from .gpu_layers import at_once, deferred
 from .mapping import TiledMatrix
+from .passes import State, once
 
 WARM = 3
 """Forward passes before a capture: kernels are compiled and tables made in them."""
@@ -22,7 +23,8 @@ class Captured:
 
     Noise differs from call to call as it does without a graph. When arrays have been written anew since the capture,
     the next call captures again. Where arrays are solved, every call looks once, at its end, whether a vector was too
-    hard for the kernels; then the pass is made again with care.
+    hard for the kernels; then the pass is made again with care, with the same noise, and from what the network's
+    tensors held before.
     """
 
     def __init__(self, net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -40,9 +42,14 @@ class Captured:
                 self.net(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
+        before = [m.reads for m in self._matrices]
         with torch.cuda.graph(self._graph), deferred() as flags:
+            self._state = State(self.net)  # copies that every replay makes
             self._out = self.net(*self._inputs)
             self._hard = torch.stack(flags).any() if flags else None
+        self._reads = [m.reads - then for m, then in zip(self._matrices, before, strict=True)]
+        for m, then in zip(self._matrices, before, strict=True):
+            m.reads = then  # nothing was read yet
         self._made_of = self._now()
 
     def _now(self) -> list[Any]:
@@ -63,24 +70,31 @@ class Captured:
             self._capture()
         self._graph.replay()
         if self._hard is not None and bool(self._hard):
-            with torch.no_grad():
-                return self.net(*inputs)
+            return self._with_care(inputs)
+        for m, count in zip(self._matrices, self._reads, strict=True):
+            m.reads += count
         return torch.utils._pytree.tree_map(lambda a: a.clone() if isinstance(a, Tensor) else a, self._out)
+
+    @torch.no_grad()
+    def _with_care(self, inputs: tuple[Tensor, ...]) -> Any:
+        self._state.restore_tensors()
+        for given, kept in zip(inputs, self._inputs, strict=True):
+            kept.copy_(given)
+        with at_once():
+            return self.net(*self._inputs)
 
 
 @torch.no_grad()
 def waiting_once(net: nn.Module, *inputs: Tensor) -> Any:
     """A forward pass that looks once, at its end, whether solved arrays need care, and not in every layer.
 
+    What `convert` returns does so when it is called; this is for networks with several such parts.
+
     Args:
         net: The network, in evaluation mode.
         inputs: What it takes.
     """
-    with deferred() as flags:
-        out = net(*inputs)
-    if flags and bool(torch.stack(flags).any()):
-        return net(*inputs)
-    return out
+    return once(net, inputs, {}, net)
 
 
 def captured(net: nn.Module, *inputs: Tensor) -> Captured:

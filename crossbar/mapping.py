@@ -17,6 +17,7 @@ from .chip import Written as Written
 from .converters import convert_current, reads, sense
 from .devices import READS, generator, through
 from .engine import solve
+from .lut_cells import LutCells
 from .windows import Image, Vectors, Window
 from .windows import Source as Source
 
@@ -243,19 +244,17 @@ class TiledMatrix(Chip):
         c, place = self.config, self.place
         shape = self.layout.shape
         if place is None or written.seen is None:
-            cells = self._between_lines(written.g)
-            solved = gpu_layers.solver(self, cells) or (lambda v: solve(cells, v, c.wires, rtol=c.rtol).i_out)
+            solved = self._by_cells(self._between_lines(written.g))
 
             def alone(v: Tensor) -> Tensor:
                 return solved(v[:, None, None, :, None].expand(*shape[:5], *v.shape[-2:]))
 
             return alone
         if c.idle_lines == "grounded":
-            cells = self._between_lines(written.seen)
+            solved = self._by_cells(self._between_lines(written.seen))
 
             def shared(v: Tensor) -> Tensor:
-                v = place.inputs(v)[:, None, None].expand(*shape[:5], *v.shape[-2:])
-                return place.outputs(solve(cells, v, c.wires, rtol=c.rtol).i_out)
+                return place.outputs(solved(place.inputs(v)[:, None, None].expand(*shape[:5], *v.shape[-2:])))
 
             return shared
         blocks = written.seen.permute(0, 3, 4, 1, 2, 5, 6).flatten(0, 2)
@@ -268,6 +267,11 @@ class TiledMatrix(Chip):
             return place.outputs(place.by_matrix(torch.stack(found)))
 
         return floating
+
+    def _by_cells(self, cells: LutCells) -> Callable[[Tensor], Tensor]:
+        """From voltages [*tiles, b, rows] to currents [*tiles, b, columns] of arrays whose lines are all driven."""
+        c = self.config
+        return gpu_layers.solver(self, cells) or (lambda v: solve(cells, v, c.wires, rtol=c.rtol).i_out)
 
     def _noisy(self, i: Tensor, u: Tensor, written: Written) -> Tensor:
         """Currents with the noise of every cell's read: independent, so variances add along a column.

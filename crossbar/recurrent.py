@@ -151,11 +151,14 @@ class ArrayRNN(_Recurrent):
 
     def _layers(self, x: Tensor, begin: list[State], lengths: Tensor | None) -> tuple[Tensor, list[State]]:
         directions, written, ends = self.directions, self.written(), []
+        on = None
+        if lengths is not None:  # sent before anything is computed, and not waited for
+            on = (torch.arange(len(x)).unsqueeze(1) < lengths).to(x.device, non_blocking=True).unsqueeze(-1)
         for k in range(self.num_layers):
             outs = []
             for d in range(directions):
                 index = k * directions + d
-                out, end = self._run(self._suffixes[index], x, begin[index], lengths, written, backwards=d == 1)
+                out, end = self._run(self._suffixes[index], x, begin[index], on, written, backwards=d == 1)
                 outs.append(out)
                 ends.append(end)
             x = torch.cat(outs, dim=-1)
@@ -168,12 +171,12 @@ class ArrayRNN(_Recurrent):
         suffix: str,
         x: Tensor,
         state: State,
-        lengths: Tensor | None,
+        on: Tensor | None,
         written: dict[str, Written | None],
         *,
         backwards: bool,
     ) -> tuple[Tensor, State]:
-        """One layer in one direction over [t, b, n_in]: outputs and the last states."""
+        """One layer in one direction over [t, b, n_in]: outputs and the last states; `on` where sequences last."""
         biases = [getattr(self, f"bias_{part}_{suffix}", None) for part in ("ih", "hh")]
         gates, step = self.times(f"ih_{suffix}", x, written, biases[0]), self.step()
         out: list[Tensor] = []
@@ -181,9 +184,8 @@ class ArrayRNN(_Recurrent):
             new = step(gates[t], self.times(f"hh_{suffix}", state[0], written, biases[1]), state)
             if f"hr_{suffix}" in written:
                 new = self.times(f"hr_{suffix}", new[0], written, None), *new[1:]
-            if lengths is not None:  # sequences that have ended keep their state
-                on = (t < lengths).to(x.device).unsqueeze(-1)
-                new = tuple(torch.where(on, a, b) for a, b in zip(new, state, strict=True))
+            if on is not None:  # sequences that have ended keep their state
+                new = tuple(torch.where(on[t], a, b) for a, b in zip(new, state, strict=True))
             state = new
             out.append(state[0])
         return torch.stack(out[::-1] if backwards else out), state

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossbar import Config, Wires, convert, expansion, gpu, gpu_layers
-from crossbar.gpu_layers import deferred
+from crossbar.gpu_layers import at_once, deferred
 from crossbar.graphs import captured, waiting_once
 from devicelab import Lut, parameter_set
 from devicelab.errors import ParameterError, ShapeError
@@ -63,9 +63,10 @@ def test_solved_arrays_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     config = Config(rows=8, columns=8, wires=Wires(1.0, 1.0, 1.0, 1.0), rtol=1e-5).but(dac__range=3.0)
     net, x = convert(nn.Linear(12, 3), lut, config).to(DEVICE), torch.randn(4, 12).to(DEVICE)
     monkeypatch.setattr(expansion, "series", lambda chip, u, written: None)
-    monkeypatch.setattr(gpu, "suits", lambda circuit: circuit.floating.none)
     with torch.no_grad():
         expected = net(x)
+        monkeypatch.setattr(gpu, "suits", lambda circuit: circuit.floating.none)
+        monkeypatch.setattr(gpu_layers, "there", lambda a: True)
         with deferred():
             net(x)  # packs the arrays
         with deferred() as flags, monkeypatch.context() as patch, NoValues():
@@ -74,9 +75,13 @@ def test_solved_arrays_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         assert len(flags) == 1
         assert not flags[0]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
-        torch.testing.assert_close(waiting_once(net, x), found, rtol=0, atol=0)
+        assert torch.equal(net(x), found)
+        assert torch.equal(waiting_once(net, x), found)
+        with at_once():
+            assert torch.equal(net(x), found)
         monkeypatch.setattr(gpu_layers, "MARGIN", -10.0)  # every voltage is beyond the table
-        torch.testing.assert_close(waiting_once(net, x), expected, rtol=0, atol=0)
+        assert torch.equal(net(x), expected)
+        assert torch.equal(waiting_once(net, x), expected)
 
 
 @pytest.mark.cuda
