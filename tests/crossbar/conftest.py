@@ -1,20 +1,37 @@
-"""Devices for tests: the engine's tests run on a GPU too, where there is one."""
+"""Devices for tests: the engine's tests run on a GPU too, where there is one, and on a pretended one everywhere.
+
+With ``DEVICELAB_TEST_ELSEWHERE=pretend`` every test runs on a machine that pretends to have a GPU: ``-m cuda`` chooses
+those that use it. With ``DEVICELAB_TEST_ELSEWHERE=cpu`` the engine's tests are sent to the CPU as they are to a GPU.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
+from pretend_gpu import missing, pretended
 from torch import Tensor
 
-from crossbar import Bias, Solution
+from crossbar import Bias, Solution, engine, gpu
+from crossbar.newton import Circuit
 
+INTERPRETED = int(os.environ.get("DEVICELAB_TEST_INTERPRETED", "2"))
+"""Vectors on tiles that a solve on the pretended GPU may have for Triton's interpreter to take it."""
+ALWAYS = ExitStack()
+THROUGH = os.environ.get("DEVICELAB_TEST_ELSEWHERE")
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+    if THROUGH == "pretend":
+        ALWAYS.enter_context(pretended())
 HAS_CUDA = torch.cuda.is_available()
+PRETENDED = pytest.param("pretended gpu", marks=pytest.mark.skipif(HAS_CUDA, reason="there is a GPU"))
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")], id="cuda"
 )
@@ -31,31 +48,72 @@ def same_weights() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=["cpu", CUDA])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """Every device that there is."""
-    return torch.device(request.param)
+@pytest.fixture(params=["cpu", PRETENDED, CUDA])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Every device that there is, and one that is not."""
+    with placed(request.param) as there:
+        yield there
+
+
+@contextmanager
+def placed(name: str) -> Iterator[torch.device]:
+    """The device of this name; a pretended one is there meanwhile."""
+    if name != "pretended gpu":
+        yield torch.device(name)
+        return
+    if (why := missing()) is not None:
+        pytest.skip(why)
+    with pretended(), few_interpreted():
+        yield torch.device("cuda")
+
+
+@contextmanager
+def few_interpreted() -> Iterator[None]:
+    """Only solves of few vectors go to the kernels: their interpreter takes a second for each. Torch does the rest."""
+    suits = gpu.suits
+
+    def few(circuit: Circuit) -> bool:
+        return math.prod(circuit.drive.shape[:-2]) <= INTERPRETED and suits(circuit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "suits", few)
+        patch.setattr(engine, "suits_gpu", few)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interpreted() -> Iterator[None]:
+    """Where every test is on the pretended GPU."""
+    with few_interpreted() if THROUGH == "pretend" else nullcontext():
+        yield
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the engine's tests again with the arrays on a GPU; where there is none, only if they are asked for."""
     asked = "cuda" in metafunc.config.getoption("markexpr", "").replace("not cuda", "")
-    through = os.environ.get("DEVICELAB_TEST_ELSEWHERE")  # "cpu" checks what follows without a GPU
-    if metafunc.module.__name__ in ENGINE and (HAS_CUDA or asked or through):
-        metafunc.fixturenames.append("elsewhere")
-        other = pytest.param(through, id=f"on {through}") if through else CUDA
-        metafunc.parametrize("elsewhere", [pytest.param(None, id="here"), other], indirect=True)
+    if metafunc.module.__name__ not in ENGINE:
+        return
+    if HAS_CUDA or asked:
+        others = [CUDA]
+    elif THROUGH == "cpu":
+        others = [pytest.param("cpu", id="on cpu")]
+    else:
+        others = [PRETENDED]
+    metafunc.fixturenames.append("elsewhere")
+    metafunc.parametrize("elsewhere", [pytest.param(None, id="here"), *others], indirect=True)
 
 
 @pytest.fixture
-def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Arrays of a test module go to another device, and what comes out comes back."""
     if request.param is None:
+        yield
         return
-    there = torch.device(request.param)
-    for name in ("solve", "effective_conductance"):
-        if hasattr(request.module, name):
-            monkeypatch.setattr(request.module, name, sent(getattr(request.module, name), there))
+    with placed(request.param) as there:
+        for name in ("solve", "effective_conductance"):
+            if hasattr(request.module, name):
+                monkeypatch.setattr(request.module, name, sent(getattr(request.module, name), there))
+        yield
 
 
 def sent(function: Callable[..., Any], there: torch.device) -> Callable[..., Any]:
