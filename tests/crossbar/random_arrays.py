@@ -37,7 +37,8 @@ class Arrays:
 
 
 @cache
-def _table(cornered: bool) -> Lut:
+def table(cornered: bool) -> Lut:
+    """To 1 V; smooth enough for a polynomial, or with corners."""
     corners = VTEAM(r_on=1e4, r_off=2e5, v_on=-0.9, v_off=0.8, k_on=6, k_off=4, b_on=0.5, b_off=2.5)
     return Lut.from_model(corners if cornered else parameter_set("vteam_pt_hf_ti"), 1.0, tolerance=1e-3)
 
@@ -67,7 +68,7 @@ def _cells(rng: np.random.Generator, kind: str, shape: tuple[int, ...], real: to
 
     if "table" in kind:
         scale = tensor(10 ** rng.uniform(-0.3, 0.3, shape)) if rng.random() < 0.3 else None
-        return LutCells(_table(kind == "cornered table"), tensor(rng.uniform(0, 1, shape)), scale=scale)
+        return LutCells(table(kind == "cornered table"), tensor(rng.uniform(0, 1, shape)), scale=scale)
     g = 10 ** rng.uniform(-7, -3, shape) * (rng.random(shape) > 0.1 * (rng.random() < 0.5))
     if kind == "ohmic":
         return Ohmic(tensor(g))

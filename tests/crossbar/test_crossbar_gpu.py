@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_arrays import KINDS, off, random_arrays
+from random_arrays import KINDS, off, random_arrays, table
 from torch import Tensor
 
 from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, gpu, solve
@@ -39,8 +39,10 @@ LUT = Lut.from_model(parameter_set("vteam_pt_hf_ti"), 0.6, tolerance=1e-3)
 MAKERS: dict[str, Callable[[], Cells]] = {
     "ohmic": lambda: Ohmic(G),
     "sinh": lambda: Sinh(G, torch.where(X < 0.3, 0.0, 9.0 * X)),
-    "table": lambda: LutCells(LUT, X),
+    "smooth table": lambda: LutCells(LUT, X),
+    "cornered table": lambda: LutCells(table(True), X),
 }
+LAW = {"ohmic": gpu.OHMIC, "sinh": gpu.SINH, "smooth table": gpu.POLYNOMIAL, "cornered table": gpu.TABLE}
 CIRCUITS: dict[str, tuple[Tensor | Bias, Wires]] = {
     "usual": (V, Wires(1.0, 2.0, 3.0, 4.0)),
     "turned round, biased": (
@@ -89,16 +91,121 @@ def test_single_precision_meets_its_tolerance(kind: str, kernel: str) -> None:
     single: dict[str, Callable[[], Cells]] = {
         "ohmic": lambda: Ohmic(G.float()),
         "sinh": lambda: Sinh(G.float(), torch.where(X < 0.3, 0.0, 9.0 * X).float()),
-        "table": lambda: LutCells(LUT, X.float()),
+        "smooth table": lambda: LutCells(LUT, X.float()),
+        "cornered table": lambda: LutCells(table(True), X.float()),
     }
     array, v_wl, v_bl = circuit(single[kind](), *CIRCUITS["usual"])
-    assert not isinstance(cells, LutCells) or cells.polynomial(*gpu.extremes(v_wl, v_bl), gpu.SMOOTH * 1e-5) is not None
+    assert gpu.packed(array, *gpu.extremes(v_wl, v_bl), 1e-5).arguments[-2][0] == LAW[kind]
     found = gpu.solve_gpu(array, v_wl, v_bl, 1e-5, voltages=False)
     assert found is not None
     assert found.v is None
     assert found.residual <= 1e-5
     expected = cells.current(solve_newton(circuit(cells, *CIRCUITS["usual"])[0], RTOL).v).sum(-2)
     torch.testing.assert_close(found.i_out, expected, rtol=0, atol=5e-5 * expected.abs().max().item())
+
+
+def carried(cells: Cells, v: Tensor, rtol: float) -> Tensor:
+    """Currents of one row of cells at voltages of their own, between perfect lines."""
+    array, v_wl, v_bl = circuit(cells, Bias(v.new_zeros(1), -v), Wires())
+    found = gpu.solve_gpu(array, v_wl, v_bl, rtol, voltages=False)
+    assert found is not None
+    assert not found.hard.any()
+    assert found.iterations == 1  # the voltages are known
+    return found.i_out[0]
+
+
+class TestLaws:
+    """Cells on perfect lines, each at a voltage of its own, carry what their law says."""
+
+    V = torch.linspace(-0.9, 0.9, 61, dtype=torch.float64, device=DEVICE)
+
+    @pytest.mark.parametrize("steepest", [1e-3, 0.3, 4.0, 90.0])
+    def test_sinh_to_rounding(self, steepest: float, kernel: str) -> None:
+        g = 10 ** torch.linspace(-6, -3, 61, dtype=torch.float64, device=DEVICE)[None]
+        b = steepest * torch.linspace(1, 0.1, 61, dtype=torch.float64, device=DEVICE).flip(0)[None]
+        expected = (g / b * torch.sinh(b * self.V))[0]
+        torch.testing.assert_close(carried(Sinh(g, b), self.V, 1e-9), expected, rtol=2e-13, atol=0)
+        single = carried(Sinh(g.float(), b.float()), self.V, 1e-5)
+        torch.testing.assert_close(single, expected, rtol=1e-6 * max(1, steepest), atol=0)
+
+    @pytest.mark.parametrize("kind", ["smooth table", "cornered table"])
+    def test_tables_and_the_polynomials_that_stand_for_them(self, kind: str, kernel: str) -> None:
+        """Also beyond their ends, where they go on in a straight line."""
+        x = torch.linspace(0, 1, 61, dtype=torch.float64, device=DEVICE).flip(0)[None]
+        lut = LUT if kind == "smooth table" else table(True)
+        cells, v = LutCells(lut, x), self.V * (1 if kind == "smooth table" else 1.3)
+        expected = cells.current(v[None, None])[0, 0]
+        largest = expected.abs().max().item()
+        for one, rtol, exact in ((cells, 1e-9, 1e-9), (cells, 1e-5, 1e-5), (LutCells(lut, x.float()), 1e-5, 1e-5)):
+            array, v_wl, v_bl = circuit(one, Bias(v.new_zeros(1), -v), Wires())
+            pack = gpu.packed(array, *gpu.extremes(v_wl, v_bl), rtol)
+            assert pack is not None
+            assert pack.arguments[-2][0] == LAW[kind]
+            exact = 1e-13 if kind == "cornered table" and one is cells else exact
+            torch.testing.assert_close(carried(one, v, rtol), expected, rtol=0, atol=exact * largest)
+
+
+class TestSmallCurrents:
+    WIRES = Wires(1.0, 2.0, 3.0, 4.0)
+
+    @pytest.mark.parametrize("rtol", [1e-5, 1e-9])
+    def test_linear_cells_answer_tiny_voltages_in_proportion(self, rtol: float, kernel: str) -> None:
+        """Squares of currents and voltages would vanish in float32."""
+        usual, tiny = (
+            gpu.solve_gpu(*circuit(Ohmic(1e-3 * G), a * V, self.WIRES), rtol, voltages=False) for a in (1.0, 1e-17)
+        )
+        assert usual is not None
+        assert tiny is not None
+        assert not tiny.hard.any()
+        assert tiny.iterations <= usual.iterations + 1
+        i = usual.i_out
+        torch.testing.assert_close(1e17 * tiny.i_out, i, rtol=0, atol=10 * rtol * i.abs().max().item())
+
+    def test_lines_at_one_potential_carry_nothing(self, kernel: str) -> None:
+        """All voltages cancel; rounding is not taken for a current that has to be solved for."""
+        level = torch.tensor(0.3, dtype=torch.float64, device=DEVICE)
+        for cells in (Sinh(G, 5.0), Sinh(G.float(), 5.0)):
+            array, v_wl, v_bl = circuit(cells, Bias(level.expand(1, M), level.expand(1, N)), self.WIRES)
+            found = gpu.solve_gpu(array, v_wl, v_bl, 1e-5, voltages=False)
+            assert found is not None
+            assert found.iterations == 1
+            assert found.i_out.abs().max().item() < 1e-12
+
+    def test_weak_cells_may_shoot_up(self, kernel: str) -> None:
+        """The conductance of cells that carry next to nothing says nothing of how steep the array is."""
+        weak = torch.rand(M, N, generator=torch.Generator().manual_seed(1)).to(DEVICE) < 0.2
+        g, b = torch.where(weak, 1e-12, 1e-4).double(), torch.where(weak, 60.0, 1.0).double()
+        drop = Wires(30.0, 30.0, 30.0, 30.0)  # so that voltages change from step to step
+        array, v_wl, v_bl = circuit(Sinh(g, b), V[0], drop)
+        found = gpu.solve_gpu(array, v_wl, v_bl, 1e-9, voltages=False)
+        assert found is not None
+        assert not found.hard.any()
+
+
+def test_one_array_for_several_sets_of_voltages(kernel: str) -> None:
+    """One tile of cells, one set of voltages a tile; and the other way round."""
+    v = torch.cat([V, -V, 0.5 * V])[:, :1]  # [6, 1, M]
+    one, two = (
+        gpu.solve_gpu(*circuit(Sinh(g, 5.0), v_in, Wires(1.0, 1.0, 1.0, 1.0)), 1e-9, voltages=True)
+        for g, v_in in ((G[:1], v), (G[:1].expand(6, M, N), v))
+    )
+    assert one is not None
+    assert two is not None
+    assert one.v is not None
+    assert torch.equal(one.i_out, two.i_out)
+    assert one.i_out.shape == (6, 1, N)
+
+
+@pytest.mark.parametrize(
+    ("cells", "rtol", "type_of_sums"),
+    [(torch.float32, 1e-5, torch.float32), (torch.float32, 9e-6, torch.float64), (torch.float64, 1e-5, torch.float64)],
+)
+def test_sums_are_single_precision_where_that_is_enough(
+    cells: torch.dtype, rtol: float, type_of_sums: torch.dtype
+) -> None:
+    pack = gpu.packed(circuit(Sinh(G.to(cells), 5.0), *CIRCUITS["usual"])[0], -1.0, 1.0, rtol)
+    assert pack is not None
+    assert pack.real == type_of_sums
 
 
 @pytest.mark.parametrize("r", [1.0, 20.0])
