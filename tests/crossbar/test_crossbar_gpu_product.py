@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -94,6 +95,7 @@ def test_layers(layer: nn.Module, shape: tuple[int, ...], size: tuple[int, int])
         {"scheme": "two columns"},
         {"scheme": "reference column", "subtraction": "digital"},
         {"scheme": "offset"},
+        {"scheme": "offset", "slices": 2, "slice_bits": 3},
         {"partial_sums": "analog"},
         {"permute": True, "adc__per": "column", "sense__gain": 0.1, "sense__offset": 0.01},
         {"adc__per": "tile", "dac__bits": None},
@@ -108,6 +110,19 @@ def test_options(options: dict[str, Any], calibrated: bool) -> None:
     mapped = convert(net, None, BASE.but(**options), calibration=x if calibrated else None)
     with torch.no_grad():
         nearly(mapped(x), in_torch(mapped, x).float())
+
+
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_inputs_beyond_the_calibrated_range_and_inputs_of_nothing(calibrated: bool) -> None:
+    """Clipped at both ends; images that are dark give 0 and not 0 / 0, beside others that are not."""
+    net, x = nn.Conv2d(4, 5, 3, bias=False).to(DEVICE), tensor(3, 4, 7, 7)
+    mapped = convert(net, None, BASE, calibration=0.3 * x if calibrated else None)
+    x[1] = 0.0
+    with torch.no_grad():
+        nearly(mapped(x), in_torch(mapped, x).float())
+        assert not mapped(x)[1].any()
+        assert not mapped(torch.zeros_like(x)).any()
 
 
 @pytest.mark.usefixtures("fused")
@@ -172,11 +187,20 @@ def test_noise_is_normal_and_independent() -> None:
     assert abs(float(np.corrcoef(other.cpu(), z[0, :1000].cpu())[0, 1])) < 0.13
 
 
+WIDE = 1e13  # Hz, so that what electrons and heat do is seen
+
+
 @pytest.mark.usefixtures("fused")
-def test_noise_has_the_variance_of_the_reads_in_torch() -> None:
-    """Against draws of numpy, by which the other path makes the same noise."""
-    matrix = TiledMatrix(tensor(3, 20), None, NOISY.but(adc__bits=None, devices__read_noise=0.2))
-    x = tensor(1, 20, seed=1).expand(2000, 20)
+@pytest.mark.parametrize(
+    ("read_noise", "bandwidth", "size"), [(0.2, 1e6, 1.0), (0.0, WIDE, 1.0), (0.0, WIDE, 0.05)],
+    ids=["devices", "shot noise", "heat"],
+)  # fmt: skip
+def test_noise_has_the_variance_of_the_reads_in_torch(read_noise: float, bandwidth: float, size: float) -> None:
+    """Against draws of numpy, by which the other path makes the same noise; half the lines are not driven."""
+    config = NOISY.but(adc__bits=None, devices__read_noise=read_noise, devices__bandwidth=bandwidth)
+    x = tensor(1, 20, seed=1).clamp_min(0.0)
+    matrix = TiledMatrix(tensor(3, 20), None, config.but(dac__range=float(x.max())))
+    x = (size * x).expand(2000, 20)
     with torch.no_grad():
         here = matrix(x)
         with pytest.MonkeyPatch.context() as patch:
@@ -184,6 +208,24 @@ def test_noise_has_the_variance_of_the_reads_in_torch() -> None:
             there = matrix(x)
     torch.testing.assert_close(here.std(0), there.std(0), rtol=0.1, atol=0)  # of 2000: 1.6 % each
     assert bool(((here.mean(0) - there.mean(0)).abs() < 6 * there.std(0) / 2000**0.5).all())
+
+
+@pytest.mark.usefixtures("fused")
+def test_noise_differs_from_layer_to_layer_and_from_seed_to_seed() -> None:
+    one, x = nn.Linear(20, 5).to(DEVICE), tensor(4, 20)
+
+    def outputs(seed: int) -> list[torch.Tensor]:
+        """Of two layers with the same weights."""
+        mapped = convert(nn.ModuleList([one, copy.deepcopy(one)]), None, NOISY.but(seed=seed, adc__bits=None))
+        with torch.no_grad():
+            return [layer(x) for layer in mapped]
+
+    first, second = outputs(1)
+    assert not torch.isclose(first, second, rtol=1e-4).any()
+    again, _ = outputs(1)
+    assert torch.equal(first, again)
+    other, _ = outputs(2)
+    assert not torch.isclose(first, other, rtol=1e-4).any()
 
 
 @pytest.mark.usefixtures("fused")
