@@ -255,7 +255,8 @@ class Chip(ChipCells):
             return percentile(columns, q, -1)
         tiles = columns.unflatten(3, (self.layout.column_tiles, -1)).transpose(2, 3).flatten(3)
         found = percentile(tiles, q, -1).unsqueeze(2).unsqueeze(-1)  # [M, R, 1, K, 1]
-        return found.expand(-1, -1, self.layout.channels, -1, self.layout.outputs).flatten(3)
+        every = found.expand(-1, -1, self.layout.channels, -1, self.layout.outputs).flatten(3)
+        return every.contiguous()  # a state is loaded into it
 
     def get_extra_state(self) -> dict[str, Any]:
         """What of the state is not a tensor."""
