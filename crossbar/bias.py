@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -59,9 +60,10 @@ class Drive:
 
     v_wl: Tensor  # [*tiles or 1, b, m]
     v_bl: Tensor | None  # [*tiles or 1, b, n], None for virtual ground
-    floating_wl: Tensor  # [m]
-    floating_bl: Tensor  # [n]
+    floating_wl: Tensor  # [m], on the CPU wherever the array is
+    floating_bl: Tensor  # [n], likewise
     single: bool  # one vector was given, without a batch dimension
+    ends: tuple[float, ...] | None = None  # least and largest v_wl, and v_bl, where that was looked up [V]
 
     @property
     def batch(self) -> int:
@@ -75,7 +77,7 @@ class Drive:
             return v if v.shape[-2] == 1 else v[..., vectors, :]
 
         v_bl = None if self.v_bl is None else cut(self.v_bl)
-        return Drive(cut(self.v_wl), v_bl, self.floating_wl, self.floating_bl, self.single)
+        return Drive(cut(self.v_wl), v_bl, self.floating_wl, self.floating_bl, self.single, self.ends)
 
 
 def fit(bias: Bias | Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Drive:
@@ -87,24 +89,25 @@ def fit(bias: Bias | Tensor, shape: torch.Size, dtype: torch.dtype, device: torc
     """
     bias = bias if isinstance(bias, Bias) else Bias(bias)
     m, n = shape[-2:]
-    floating_wl = _mask("floating_wl", bias.floating_wl, m, device)
-    floating_bl = _mask("floating_bl", bias.floating_bl, n, device)
+    floating_wl = _mask("floating_wl", bias.floating_wl, m)
+    floating_bl = _mask("floating_bl", bias.floating_bl, n)
     if bool(floating_wl.all() & floating_bl.all()):
         raise ParameterError("every line floats", allowed="at least one line with a driven end")
     v_wl = _voltages("v_wl", bias.v_wl, m, len(shape) - 2, floating_wl, dtype, device)
     v_bl = bias.v_bl
     if v_bl is not None:
         v_bl = _voltages("v_bl", v_bl, n, len(shape) - 2, floating_bl, dtype, device)
+    ends = _finite({"v_wl": v_wl} if v_bl is None else {"v_wl": v_wl, "v_bl": v_bl})
     single = v_wl.dim() == 1 and (v_bl is None or v_bl.dim() == 1)
     v_wl = v_wl.unsqueeze(0) if v_wl.dim() == 1 else v_wl
     v_bl = v_bl.unsqueeze(0) if v_bl is not None and v_bl.dim() == 1 else v_bl
-    return Drive(v_wl, v_bl, floating_wl, floating_bl, single)
+    return Drive(v_wl, v_bl, floating_wl, floating_bl, single, ends)
 
 
-def _mask(name: str, mask: Tensor | None, lines: int, device: torch.device) -> Tensor:
+def _mask(name: str, mask: Tensor | None, lines: int) -> Tensor:
     if mask is None:
-        return torch.zeros(lines, dtype=torch.bool, device=device)
-    mask = torch.as_tensor(mask, device=device)
+        return torch.zeros(lines, dtype=torch.bool)
+    mask = torch.as_tensor(mask).cpu()
     if mask.shape != (lines,) or mask.dtype != torch.bool:
         raise ShapeError(
             f"{name} does not fit the array", got=(mask.dtype, tuple(mask.shape)), allowed=f"bool [{lines}]"
@@ -120,6 +123,17 @@ def _voltages(
         raise ShapeError(
             f"{name} does not fit the array", got=tuple(v.shape), allowed=f"[{lines}] or [..., b, {lines}]"
         )
-    if not bool(v.isfinite().all()):
-        raise ParameterError(f"{name} holds values that are not finite", got=v[~v.isfinite()][0].item())
-    return v.masked_fill(floating, 0.0)
+    return v.masked_fill(floating.to(device), 0.0) if bool(floating.any()) else v.clone()
+
+
+def _finite(voltages: dict[str, Tensor]) -> tuple[float, ...] | None:
+    """Refuse voltages that are not finite; on a GPU with one wait, which also tells their ends."""
+    ends = None
+    if all(v.is_cuda and v.numel() for v in voltages.values()):
+        ends = tuple(torch.stack([end for v in voltages.values() for end in v.detach().aminmax()]).tolist())
+        if all(math.isfinite(end) for end in ends):  # not a number stays so
+            return ends
+    for name, v in voltages.items():
+        if not bool(v.isfinite().all()):
+            raise ParameterError(f"{name} holds values that are not finite", got=v[~v.isfinite()][0].item())
+    return ends

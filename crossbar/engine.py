@@ -176,7 +176,7 @@ def _compiled(circuit: Circuit, drive: Drive, rtol: float, *, voltages: bool) ->
     if suits(circuit):
         return solve_fast(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages)
     if suits_gpu(circuit):
-        return solve_gpu(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages)
+        return solve_gpu(circuit, drive.v_wl, drive.v_bl, rtol, voltages=voltages, ends=drive.ends)
     return None
 
 
@@ -197,8 +197,8 @@ def _state(circuit: Circuit, drive: Drive, wires: Wires, rtol: float, found: Fas
 
 def _circuit(cells: Cells, drive: Drive, wires: Wires) -> Circuit:
     m, n = cells.shape[-2:]
-    lines = Lines.build(wires, m, n, drive.floating_wl, drive.floating_bl)
-    floating = Floating(drive.floating_wl, drive.floating_bl)
+    lines = Lines.build(wires, m, n, drive.floating_wl, drive.floating_bl).to(cells.device)
+    floating = Floating(drive.floating_wl, drive.floating_bl).to(cells.device)
     return Circuit(cells, lines, floating, _applied(drive, cells.shape, torch.float64), isinstance(cells, Ohmic))
 
 

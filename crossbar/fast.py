@@ -61,10 +61,7 @@ def suits(circuit: Circuit) -> bool:
 
 def one_sided(circuit: Circuit) -> bool:
     """Whether all word lines, and all bit lines, have one terminal, at the same end."""
-    return all(
-        line.both is None and (line.from_end is None or bool(line.from_end.all()))
-        for line in (circuit.lines.word, circuit.lines.bit)
-    )
+    return circuit.lines.word.one_sided and circuit.lines.bit.one_sided
 
 
 def solve_fast(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, *, voltages: bool) -> Fast | None:
@@ -119,10 +116,17 @@ def _in_threads(work: Any, total: int) -> list[Any]:
         return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def extremes(v_wl: Tensor, v_bl: Tensor | None) -> tuple[float, float]:
-    """Least and largest voltage that any cell can see [V]: no node lies outside the range of the driven potentials."""
-    low, high = (float(end) for end in v_wl.detach().aminmax())
-    bottom, top = (0.0, 0.0) if v_bl is None else (float(end) for end in v_bl.detach().aminmax())
+def extremes(v_wl: Tensor, v_bl: Tensor | None, ends: tuple[float, ...] | None = None) -> tuple[float, float]:
+    """Least and largest voltage that any cell can see [V]: no node lies outside the range of the driven potentials.
+
+    Args:
+        v_wl: Word-line voltages [V].
+        v_bl: Bit-line voltages [V], or None for ground.
+        ends: Least and largest of either, where they are known.
+    """
+    if ends is None:
+        ends = tuple(float(end) for v in (v_wl, v_bl) if v is not None for end in v.detach().aminmax())
+    low, high, bottom, top = ends if v_bl is not None else (*ends, 0.0, 0.0)
     span = max(high, top) - min(low, bottom)
     return (min(low, 0.0), max(high, 0.0)) if v_bl is None and low * high >= 0 else (-span, span)
 

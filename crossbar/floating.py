@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,10 +16,14 @@ class Floating:
     word: Tensor  # [m] bool
     bit: Tensor  # [n] bool
 
-    @property
+    @cached_property
     def none(self) -> bool:
         """Whether every line is driven."""
         return not bool(self.word.any() or self.bit.any())
+
+    def to(self, device: torch.device) -> Floating:
+        """The same on a device; where no line floats, nothing is sent."""
+        return self if self.none else Floating(self.word.to(device), self.bit.to(device))
 
     def imbalance(self, i: Tensor) -> Tensor:
         """Largest net current of a floating line [A], [*tiles, b], of cell currents `i` [*tiles, b, m, n]."""

@@ -6,15 +6,18 @@ import math
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from devicelab.errors import MissingDependencyError
 
 from .cells import Cells, Ohmic, Sinh
-from .fast import MAX_HALVINGS, SMOOTH, Fast, extremes, one_sided
-from .lines import Line
+from .compiled import version
+from .fast import MAX_HALVINGS, SMOOTH, Fast, bins_of, extremes, one_sided
+from .lines import Line, sent
 from .lut_cells import LutCells
 from .newton import Circuit
 from .optional import loaded
@@ -97,8 +100,18 @@ def packed(circuit: Circuit, low: float, high: float, rtol: float) -> Packed | N
     return Packed(flip, stack, real, taken, arguments, (low, high))
 
 
-def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, *, voltages: bool) -> Fast | None:
+def solve_gpu(
+    circuit: Circuit,
+    v_wl: Tensor,
+    v_bl: Tensor | None,
+    rtol: float,
+    *,
+    voltages: bool,
+    ends: tuple[float, ...] | None = None,
+) -> Fast | None:
     """The circuit solved by the kernels; None if all of it is too hard for plain Newton steps.
+
+    With known `ends`, and cells that were solved before, it waits once: for what is known of the solution.
 
     Args:
         circuit: A circuit that `suits`.
@@ -106,6 +119,7 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
         v_bl: Bit-line voltages [V], [*tiles or 1, b, n], or None for ground.
         rtol: Bound on the relative residual.
         voltages: Whether to return cell voltages.
+        ends: Least and largest `v_wl` [V], and `v_bl`, where they are known.
 
     Raises:
         MissingDependencyError: If Triton is not installed.
@@ -113,7 +127,8 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
     if kernels() is None:
         raise MissingDependencyError("the array solver for GPUs needs triton", hint="pip install triton")
     *tiles, b, m, n = circuit.drive.shape
-    pack = packed(circuit, *extremes(v_wl, v_bl), rtol)
+    low, high = extremes(v_wl, v_bl, ends)
+    pack = packed(circuit, -_rounded_up(-low), _rounded_up(high), rtol)
     if pack is None:
         return None
     i, v, reached, residual, counts = pack.run(v_wl, v_bl, voltages=voltages)
@@ -132,6 +147,8 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
         return None
     if lost:
         worst = residual.reshape(-1, b)[:, ~hard].max().item()
+    else:
+        hard = torch.zeros(b, dtype=torch.bool)  # where nobody waits to see it
     return Fast(
         pack.flip.columns(i, -1).reshape(*tiles, b, n).double(),
         pack.flip.cells(v).reshape(*tiles, b, m, n).double() if voltages else None,
@@ -140,6 +157,11 @@ def solve_gpu(circuit: Circuit, v_wl: Tensor, v_bl: Tensor | None, rtol: float, 
         int(most),
         hard,
     )
+
+
+def _rounded_up(v: float) -> float:
+    """Up to 9 % more, so that there are few ranges, and few polynomials made for them."""
+    return 2.0 ** (math.ceil(8 * math.log2(v)) / 8) if v > 0 else v
 
 
 class _Flip:
@@ -183,7 +205,7 @@ def _law(cells: Cells, low: float, high: float, rtol: float, real: torch.dtype) 
         return OHMIC, g[None], g, 0, none, whole, none, 0
     if isinstance(cells, Sinh):
         span = max(-low, high)
-        halvings = max(0, math.ceil(math.log2(max(float(cells.b.detach().max()) * span, 1e-9) / 0.5)))
+        halvings = max(0, math.ceil(math.log2(max(_steepest(cells) * span, 1e-9) / 0.5)))
         if halvings > MAX_HALVINGS:
             return None
         tiny = 1e-8 / max(span, 1e-9)  # ohmic to rounding
@@ -191,18 +213,31 @@ def _law(cells: Cells, low: float, high: float, rtol: float, real: torch.dtype) 
     if isinstance(cells, LutCells):
         amplitudes = cells.amplitudes().detach().to(cells.dtype)
         nodes = cells.nodes
-        inside = max(low, float(nodes[0])), min(high, float(nodes[-1]))
+        inside = max(low, cells.ends[0]), min(high, cells.ends[1])
         smooth = cells.polynomial(*inside, SMOOTH * rtol)
         if smooth is not None:
-            ends, coefficients = none.new_tensor(inside), smooth.to(none).contiguous()
+            ends = sent(torch.tensor(inside, dtype=real), cells.device)
+            coefficients = sent(smooth.to(real).contiguous(), cells.device)
             return POLYNOMIAL, amplitudes, amplitudes[0], 0, ends, whole, coefficients, smooth.shape[1]
-        edges = nodes[0] + (nodes[-1] - nodes[0]) * torch.arange(4 * len(nodes), device=nodes.device) / (4 * len(nodes))
-        bins = (torch.searchsorted(nodes, edges, right=True) - 1).clamp(0, len(nodes) - 2)
-        crossed = torch.cat([bins[1:], bins.new_tensor([len(nodes) - 2])]) - bins
+        bins = bins_of(cells.voltages)
         pieces = cells.pieces.detach().permute(2, 0, 1).to(real).contiguous()
-        refine = int(crossed.max())
-        return TABLE, amplitudes, amplitudes[0], 0, nodes.to(real), bins.to(torch.int32), pieces, refine
+        refine = int(np.diff(bins, append=len(nodes) - 2).max())
+        starts = sent(torch.from_numpy(bins.astype(np.int32)), cells.device)
+        return TABLE, amplitudes, amplitudes[0], 0, nodes.to(real), starts, pieces, refine
     raise TypeError(type(cells).__name__)
+
+
+_STEEPEST: WeakKeyDictionary[Sinh, tuple[Tensor, int, float]] = WeakKeyDictionary()
+
+
+def _steepest(cells: Sinh) -> float:
+    """Largest non-linearity of sinh cells [1/V], looked up once."""
+    b, now = cells.b, version(cells.b)
+    kept = _STEEPEST.get(cells)
+    if kept is None or kept[0] is not b or kept[1] != now or b.is_inference():
+        kept = b, now, float(b.detach().max())
+        _STEEPEST[cells] = kept
+    return kept[2]
 
 
 @torch.library.custom_op("devicelab::newton_gpu", mutates_args=())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MARGIN = 1e-6
 """Of a table's range, by which a voltage may lie beyond it; as in `LutCells.check`."""
 
-_KEPT: WeakKeyDictionary[TiledMatrix, tuple[LutCells, gpu.Packed | None, tuple[float, float]]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[TiledMatrix, tuple[LutCells, gpu.Packed | None]] = WeakKeyDictionary()
 
 
 @dataclass(eq=False)
@@ -109,9 +109,9 @@ def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | N
         return None
     kept = _KEPT.get(chip)
     if kept is None or kept[0] is not cells:
-        kept = cells, _prepared(chip, cells), _ends(chip)
+        kept = cells, _prepared(chip, cells)
         _KEPT[chip] = kept
-    pack, (first, last) = kept[1:]
+    pack, (first, last) = kept[1], cells.ends
     if pack is None:
         return None
     margin = MARGIN * (last - first)
@@ -138,12 +138,6 @@ def _with_care(chip: TiledMatrix, cells: LutCells, v: Tensor, hard: Tensor, out:
 
     which = hard.nonzero()[:, 0]
     out[..., which, :] = solve(cells, v[..., which, :], chip.config.wires, rtol=chip.config.rtol).i_out.to(out)
-
-
-def _ends(chip: TiledMatrix) -> tuple[float, float]:
-    """Ends of the table that cells between lines have [V], read on the CPU."""
-    nodes = chip._basis(torch.device("cpu"), 2 * chip.config.v_read).nodes
-    return float(nodes[0]), float(nodes[-1])
 
 
 def _prepared(chip: TiledMatrix, cells: LutCells) -> gpu.Packed | None:

@@ -14,8 +14,8 @@ def wants_gradients(circuit: Circuit) -> bool:
     """Whether anything that the solution depends on requires gradients."""
     if not torch.is_grad_enabled():
         return False
-    v = torch.zeros((*circuit.drive.shape[:-3], 1, *circuit.drive.shape[-2:]), dtype=torch.float64)
-    i = circuit.cells.current(v.to(circuit.drive.device))
+    shape = *circuit.drive.shape[:-3], 1, *circuit.drive.shape[-2:]
+    i = circuit.cells.current(torch.zeros(shape, dtype=torch.float64, device=circuit.drive.device))
     return circuit.drive.requires_grad or circuit.lines.drops(i).requires_grad
 
 

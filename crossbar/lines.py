@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,16 +20,19 @@ class Line:
     segments: Tensor  # [lines or 1, nodes + 1] ohm, terminals included, 0 for an open one
     from_end: Tensor | None  # [lines or 1, 1]: True where only the end is closed; None if nowhere
     both: Tensor | None  # [lines or 1, 1]: True where both ends are closed; None if nowhere
+    one_sided: bool  # all lines have one terminal, at the same end
 
     @staticmethod
     def build(segments: Tensor) -> Line:
         """Lines from the resistances of their segments [ohm], terminals included, infinite for an open one."""
         start, end = segments[:, :1].isinf(), segments[:, -1:].isinf()
         from_end, both = start & ~end, ~start & ~end
+        some, all_, two = torch.stack([from_end.any(), from_end.all(), both.any()]).tolist()
         return Line(
             segments.masked_fill(segments.isinf(), 0.0),
-            from_end if bool(from_end.any()) else None,
-            both if bool(both.any()) else None,
+            from_end if some else None,
+            both if two else None,
+            not two and (all_ or not some),
         )
 
     @property
@@ -67,7 +70,17 @@ class Line:
 
     def detach(self) -> Line:
         """The same lines without gradients."""
-        return Line(self.segments.detach(), self.from_end, self.both)
+        return replace(self, segments=self.segments.detach())
+
+    def to(self, device: torch.device) -> Line:
+        """The same lines on a device, sent there without waiting."""
+        from_end, both = (None if a is None else sent(a, device) for a in (self.from_end, self.both))
+        return Line(sent(self.segments, device), from_end, both, self.one_sided)
+
+
+def sent(a: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; to a GPU without waiting, for what is sent from the CPU's memory is read at once."""
+    return a.to(device, non_blocking=device.type == "cuda")
 
 
 def _beyond(i: Tensor) -> Tensor:
@@ -88,8 +101,12 @@ class Lines:
 
     @staticmethod
     def build(wires: Wires, m: int, n: int, floating_wl: Tensor, floating_bl: Tensor) -> Lines:
-        """Lines of an m x n array in float64; floating lines [m], [n] lose their terminals."""
-        like = torch.empty(0, dtype=torch.float64, device=floating_wl.device)
+        """Lines of an m x n array in float64; floating lines [m], [n] lose their terminals.
+
+        They are on the CPU unless a resistance is elsewhere.
+        """
+        places = [r.device for r in vars(wires).values() if isinstance(r, Tensor) and r.device.type != "cpu"]
+        like = torch.empty(0, dtype=torch.float64, device=places[0] if places else "cpu")
         word = _open(wires.word_segments(m, n, like), floating_wl)
         bit = _open(wires.bit_segments(m, n, like), floating_bl)
         return Lines(Line.build(word), Line.build(bit))
@@ -110,10 +127,14 @@ class Lines:
         """The same lines without gradients."""
         return Lines(self.word.detach(), self.bit.detach())
 
+    def to(self, device: torch.device) -> Lines:
+        """The same lines on a device."""
+        return Lines(self.word.to(device), self.bit.to(device))
+
 
 def _open(segments: Tensor, floating: Tensor) -> Tensor:
     if not bool(floating.any()):
         return segments
     ends = torch.zeros(segments.shape[1], dtype=torch.bool, device=segments.device)
     ends[[0, -1]] = True
-    return segments.expand(len(floating), -1).masked_fill(floating[:, None] & ends, torch.inf)
+    return segments.expand(len(floating), -1).masked_fill(floating.to(ends.device)[:, None] & ends, torch.inf)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from devicelab.errors import LutError, ShapeError
@@ -71,6 +72,9 @@ class LutCells(_Tensors):
         self._per_cell = torch.as_tensor(x)  # decides where everything lies
         self.lut = lut
         self.nodes = self._float64(lut.voltage)
+        self.voltages: NDArray[np.float64] = (
+            torch.as_tensor(lut.voltage).detach().cpu().double().numpy()
+        )  # nodes, on the host
         self._states = self._float64(lut.state)
         _check(lut)
         self._set(x, scale)
@@ -106,6 +110,11 @@ class LutCells(_Tensors):
         return torch.as_tensor(values, dtype=torch.float64, device=self.device)
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """First and last voltage of the table [V]."""
+        return float(self.voltages[0]), float(self.voltages[-1])
+
+    @property
     def rank(self) -> int:
         """Number of terms in the sum over products of a function of state and a function of voltage."""
         return int(self._factors.shape[1])
@@ -137,7 +146,7 @@ class LutCells(_Tensors):
         ends = torch.cat([self.nodes.new_tensor([-most]), self.nodes[inside], self.nodes.new_tensor([most])])
         shares = torch.linspace(0.001, 0.999, 9, dtype=torch.float64, device=self.device)
         v = (ends[:-1, None] + shares * ends.diff()[:, None]).flatten()
-        low, t, h = self._locate(v.clamp(self.nodes[0].item(), self.nodes[-1].item()))
+        low, t, h = self._locate(v.clamp(*self.ends))
         c = self._factors @ self.pieces.detach().movedim(1, 0)[..., low]  # [4, s, samples]
         bend, third = (2 * c[2] + 6 * t * c[3]) / h**2, 6 * c[3] / h**3
         rows = [_cubic(c, t), (c[1] + t * (2 * c[2] + 3 * t * c[3])) / h, bend]
@@ -214,7 +223,7 @@ class LutCells(_Tensors):
         return self._evaluate(v, conductance=True)
 
     def _evaluate(self, v: Tensor, *, conductance: bool) -> tuple[Tensor, Tensor]:
-        inside = v.clamp(self.nodes[0].item(), self.nodes[-1].item())
+        inside = v.clamp(*self.ends)
         low, t, step = self._locate(inside)
         beyond = v - inside
         i, g = torch.zeros_like(v), torch.zeros_like(v)
@@ -251,12 +260,13 @@ class LutCells(_Tensors):
         Raises:
             LutError: With the range of voltages that the table would need.
         """
-        low, high = self.nodes[0].item(), self.nodes[-1].item()
+        low, high = self.ends
         margin = 1e-6 * (high - low)  # a voltage given in float32 may lie beyond the end by its rounding
-        if v.min().item() < low - margin or v.max().item() > high + margin:
+        least, most = torch.stack(v.detach().aminmax()).tolist()
+        if least < low - margin or most > high + margin:
             raise LutError(
                 "cells work outside the voltages of the lookup table",
-                got=f"{v.min().item():.4g} to {v.max().item():.4g} V",
+                got=f"{least:.4g} to {most:.4g} V",
                 allowed=f"{low:.4g} to {high:.4g} V",
                 hint="make the table for the range that was got, or lower the input voltages",
             )

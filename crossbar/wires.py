@@ -92,7 +92,7 @@ def _segments(
 
 
 def _columns(name: str, r: Resistance, lines: int, width: int, like: Tensor) -> Tensor:
-    r = torch.as_tensor(r).to(dtype=like.dtype, device=like.device)
+    r = torch.as_tensor(r).to(like, non_blocking=like.is_cuda)
     if r.dim() == 0:
         return r.expand(1, width)
     if r.shape == (lines,):

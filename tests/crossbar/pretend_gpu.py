@@ -176,7 +176,9 @@ class Gpu(TorchDispatchMode):
             target = kwargs.get("device") if name == "aten::_to_copy" else args[0].device
             source = args[0] if name == "aten::_to_copy" else args[1]
             kind = None if target is None else target.type
-            if not isinstance(source, Pretended) and kind == "cuda" and source.numel():
+            given = kwargs.get("non_blocking") or (name == "aten::copy_" and len(args) > 2 and args[2])
+            goes_on = given and self.tape is None  # pageable memory is read at once, but not by a graph
+            if not isinstance(source, Pretended) and kind == "cuda" and source.numel() and not goes_on:
                 self._waited(self.sent, short)
             waits = isinstance(source, Pretended) and kind == "cpu"
         elif short in ("index", "index_put", "index_put_", "_index_put_impl_"):

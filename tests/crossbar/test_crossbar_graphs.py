@@ -61,7 +61,7 @@ def test_solved_arrays_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     """By the kernels' interpreter: no value is read within the pass, and a pass that needs care is made again."""
     lut = Lut.from_model(parameter_set("vteam_pt_hf_ti"), 0.6, tolerance=1e-3)
     config = Config(rows=8, columns=8, wires=Wires(1.0, 1.0, 1.0, 1.0), rtol=1e-5).but(dac__range=3.0)
-    net, x = convert(nn.Linear(12, 3), lut, config).to(DEVICE), torch.randn(4, 12).to(DEVICE)
+    net, x = convert(nn.Linear(6, 3), lut, config).to(DEVICE), torch.randn(1, 6).to(DEVICE)
     monkeypatch.setattr(expansion, "series", lambda chip, u, written: None)
     with torch.no_grad():
         expected = net(x)

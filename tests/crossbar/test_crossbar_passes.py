@@ -117,49 +117,6 @@ def close(found: Any, expected: Any, rtol: float = 1e-4) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=rtol * b.abs().max().item())
 
 
-SHARED = SOLVED.but(share_tiles="layers", rows=24, columns=24)
-LAYERS: dict[str, tuple[nn.Module, tuple[Tensor, ...], Config]] = {
-    "linear": (nn.Linear(12, 5), (torch.randn(2, 12),), SOLVED),
-    "convolution": (nn.Conv2d(2, 3, 2), (torch.randn(1, 2, 3, 3),), SOLVED),
-    "transposed": (nn.ConvTranspose1d(3, 2, 2), (torch.randn(1, 3, 3),), SOLVED),
-    "pulse widths": (nn.Linear(6, 5), (torch.randn(2, 6),), SOLVED.but(dac__bits=3, dac__encoding="pulse-width")),
-    "converters, noise": (nn.Linear(12, 5), (torch.randn(2, 12),), NOISY.but(adc__bits=6, dac__bits=6)),
-    "bilinear": (nn.Bilinear(3, 4, 2), (torch.randn(2, 3), torch.randn(2, 4)), SOLVED),
-    "lstm": (nn.LSTM(3, 4), (torch.randn(3, 2, 3),), SOLVED),
-    "gru cell": (nn.GRUCell(3, 4), (torch.randn(2, 3),), SOLVED),
-    "attention": (nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), (torch.randn(1, 3, 4),), SOLVED),
-    "shared tiles": (nn.Sequential(nn.Linear(12, 5), nn.Linear(5, 3)), (torch.randn(2, 12),), SHARED),
-    "shared groups": (
-        nn.Conv1d(4, 4, 2, groups=2), (torch.randn(1, 4, 3),), SOLVED.but(share_tiles="groups"),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("layer", "x", "config"), LAYERS.values(), ids=LAYERS.keys())
-def test_every_layer_is_waited_for_once(layer: nn.Module, x: tuple[Tensor, ...], config: Config) -> None:
-    net = convert(layer, LUT, config)
-    before = copy.deepcopy(net)
-    assert looks(net, *x) == 1
-    with torch.no_grad():
-        found, careful = before(*x), carefully(copy.deepcopy(net).requires_grad_(False), *x)
-    if not config.devices.read_noise:
-        close(found, careful, 0)
-
-
-@pytest.mark.parametrize(
-    ("layer", "x"), [(nn.Embedding(6, 4), torch.tensor([[1, 2]])), (nn.EmbeddingBag(6, 4), torch.tensor([[1, 2]]))]
-)
-def test_embeddings_too(layer: nn.Module, x: Tensor) -> None:
-    """`one_hot` reads its indices on a CPU only, so flags are counted instead."""
-    net = convert(layer, LUT, SOLVED)
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        given: list[int] = []
-        patch.setattr(gpu_layers, "any_hard", lambda flags: bool(given.append(len(flags))))
-        found = net(x)
-    assert given == [1]
-    close(found, carefully(net, x), 0)
-
-
 class TestAPassMadeAgain:
     def test_gives_what_layers_that_wait_give(self) -> None:
         net, x = small()
