@@ -270,7 +270,7 @@ class Chip(ChipCells):
             setattr(self, name, state[name])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_bases": {}, "_kept": None, "_packed": None, "probe": None}
+        return self.__dict__ | {"_bases": {}, "_kept": None, "_sent": None, "_packed": None, "probe": None}
 
     def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
         # ranges take the shape that the calibration gave them

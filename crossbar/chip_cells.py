@@ -64,6 +64,7 @@ class ChipCells(nn.Module):
         self.lut, self.config = lut, config
         self._bases: dict[tuple[torch.device, float | None], LutCells] = {}
         self._kept: tuple[Tensor, int, LutCells] | None = None  # cells of what was written
+        self._sent: Tensor | None = None  # `_smooth` on the device of the inputs
 
     @property
     def _solved(self) -> bool:
@@ -137,7 +138,16 @@ class ChipCells(nn.Module):
             return compiled.features(table, u * v) if smooth is None else compiled.polynomials(u, smooth)
         if smooth is None:
             return list(table.features(u * v))
-        return [_horner(u, row) for row in smooth.to(u)]
+        return [_horner(u, row) for row in self._powers(smooth, u)]
+
+    def _powers(self, smooth: Tensor, u: Tensor) -> Tensor:
+        """The polynomials where the inputs are, sent there once."""
+        if torch.compiler.is_compiling():
+            return smooth.to(u)
+        if self._sent is None or (self._sent.device, self._sent.dtype) != (u.device, u.dtype):
+            with torch.inference_mode(False):  # for later passes with gradients too
+                self._sent = smooth.to(u)
+        return self._sent
 
     def _polynomials(self) -> Tensor | None:
         """The table as polynomials of inputs in -1..1, [rank, terms]; None: it is not smooth enough."""

@@ -121,7 +121,13 @@ def test_options(config: Config, calibrated: bool) -> None:
 
 
 @pytest.mark.parametrize("law", ["smooth", "cornered"])
-@pytest.mark.parametrize("config", [TABLE, TABLE.but(adc__bits=6), TABLE.but(dac__bits=6, dac__encoding="pulse-width")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        TABLE, TABLE.but(adc__bits=6), TABLE.but(adc__bits=6, adc__law="log"),
+        TABLE.but(dac__bits=6, dac__encoding="pulse-width"),
+    ],
+)  # fmt: skip
 def test_cells_of_a_table(law: str, config: Config) -> None:
     net, x = small()
     lut = Lut.from_model(CORNERED if law == "cornered" else parameter_set("vteam_pt_hf_ti"), 1.0, tolerance=1e-3)
