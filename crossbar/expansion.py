@@ -77,6 +77,14 @@ class _Law:
             rows.append(torch.nn.functional.pad(smooth[:, order:] * factor, (0, order)))
         return _Law(torch.cat(rows).float().contiguous(), None, span)
 
+    def largest(self, most: float, count: int) -> Tensor:
+        """Largest sizes of the first functions at voltages up to `most` [V], at least, [count]."""
+        if self.nodes is not None:  # where pieces end
+            return self.coefficients[:, :count].double().sum(-1).abs().amax(0)
+        v = torch.linspace(-most, most, 201, dtype=torch.float64)
+        powers = (v / self.span) ** torch.arange(self.coefficients.shape[1])[:, None]
+        return (self.coefficients[:count].double() @ powers).abs().amax(-1)
+
     def planes(self, v: Tensor) -> Tensor:
         """The functions of voltages [V], [planes, number of voltages]."""
         if self.nodes is not None:
@@ -84,6 +92,38 @@ class _Law:
             return found
         found = compiled._powers(v.flatten() / self.span, self.coefficients)
         return found.add_(self.coefficients[:, :1])
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A matrix's tiles, turned so that drivers come first and sense nodes last, and the series that stands for them."""
+
+    sweeps: Tensor  # that every tile needs, [M, S, P, R, K]; 1: first order
+    law: _Law
+    amplitudes: Tensor  # [ranks, M, S, P, R, K, rows, columns]
+    word: Tensor  # resistance before each cell [ohm], [rows, columns]
+    bit: Tensor  # and below it
+    spent: Tensor  # bound of the error, relative to the largest line's current, like `sweeps`
+    echo: Tensor  # of an error of currents' changes, relative to them, in units of it
+    flip_rows: bool
+    flip_columns: bool
+
+    @staticmethod
+    def of(cells: LutCells, config: Config) -> Certified | None:
+        """The tiles, or None where lines are driven or sensed at both ends, or take too much."""
+        lines = _lines(config)
+        if lines is None or not (cells.nodes[0] <= -config.v_read and config.v_read <= cells.nodes[-1]):
+            return None
+        word, bit, flip_rows, flip_columns = lines
+        flips = [axis for axis, flip in ((-2, flip_rows), (-1, flip_columns)) if flip]
+        word, bit = word.flip(flips), bit.flip(flips)
+        found = _sweeps(cells, word, bit, flips, config)
+        if found is None:
+            return None
+        sweeps, spent, echo, smooth, span = found
+        derivatives = 2 if int(sweeps.max()) == 1 else 4
+        law = _Law.of_table(cells, derivatives) if smooth is None else _Law.of_polynomials(smooth, span, derivatives)
+        return Certified(sweeps, law, cells.amplitudes().flip(flips), word, bit, spent, echo, flip_rows, flip_columns)
 
 
 @dataclass(frozen=True)
@@ -102,36 +142,26 @@ class Expansion:
 
     @staticmethod
     def of(cells: LutCells, layout: Layout, config: Config) -> Expansion | None:
-        """The tiles, or None where lines are driven or sensed at both ends, or take too much."""
-        lines = _lines(config)
-        if lines is None or not (cells.nodes[0] <= -config.v_read and config.v_read <= cells.nodes[-1]):
-            return None
-        word, bit, flip_rows, flip_columns = lines
-        flips = [axis for axis, flip in ((-2, flip_rows), (-1, flip_columns)) if flip]
-        word, bit = word.flip(flips), bit.flip(flips)
-        found = _sweeps(cells, word, bit, flips, config)
+        """The tiles, or None where no series stands for them."""
+        found = Certified.of(cells, config)
         if found is None:
             return None
-        sweeps, smooth, span = found
-        ranks = cells.rank
-        a = cells.amplitudes().flip(flips)  # [ranks, M, S, P, R, K, rows, columns]
-        fallen = _word_drops(a, word)
+        a = found.amplitudes
+        fallen = _word_drops(a, found.word)
         odd = (0, config.columns % 2)
         both = torch.nn.functional.pad(torch.stack([a, fallen], dim=-2), odd)  # [..., rows, 2, columns]
         both = both.unflatten(-1, (-1, 2))  # [ranks, ..., rows, 2, pairs, 2]
         packed = both.movedim(-2, -4).movedim(0, -3)  # [..., pairs, rows, ranks, 2, 2]
-        derivatives = 2 if int(sweeps.max()) == 1 else 4
-        law = _Law.of_table(cells, derivatives) if smooth is None else _Law.of_polynomials(smooth, span, derivatives)
         return Expansion(
-            law,
-            law.planes(torch.zeros(1))[:, 0],
+            found.law,
+            found.law.planes(torch.zeros(1))[:, 0],
             packed.float().contiguous(),
-            sweeps,
-            torch.nn.functional.pad(word, odd).float().contiguous(),
-            torch.nn.functional.pad(bit, odd).float().contiguous(),
-            ranks,
-            _pairs(layout, config, flip_columns),
-            flip_rows,
+            found.sweeps,
+            torch.nn.functional.pad(found.word, odd).float().contiguous(),
+            torch.nn.functional.pad(found.bit, odd).float().contiguous(),
+            cells.rank,
+            _pairs(layout, config, found.flip_columns),
+            found.flip_rows,
         )
 
 
@@ -154,10 +184,11 @@ def _lines(config: Config) -> tuple[Tensor, Tensor, bool, bool] | None:
 
 def _sweeps(
     cells: LutCells, word: Tensor, bit: Tensor, flips: list[int], config: Config
-) -> tuple[Tensor, Tensor | None, float] | None:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, float] | None:
     """Sweeps that every tile needs, [M, S, P, R, K]; None if `MOST_SWEEPS` are too few for one.
 
-    With them come polynomials of v / span that stand for the table where it is smooth, and the span.
+    With them come the errors' bounds and what an error of currents' changes makes, see `Certified`, polynomials of
+    v / span that stand for the table where it is smooth, and the span.
 
     Args:
         cells: All cells.
@@ -188,14 +219,17 @@ def _sweeps(
     cubic = _remainder(most / step, changes) * relative
     after = _largest_line(steepest * _drops(cubic, word, bit)) / (1 - kappa)
     cubic = _largest_line(cubic) + after
-    sweeps = torch.zeros_like(kappa, dtype=torch.int64)
+    sweeps, spent = torch.zeros_like(kappa, dtype=torch.int64), torch.zeros_like(kappa)
     field = steepest * drop
+    echo = torch.zeros_like(kappa)
     for count in range(1, MOST_SWEEPS + 1):
         field = steepest * _drops(field, word, bit)
+        echo = _largest_line(field) / (1 - kappa) if count == 1 else echo
         error = taken + _largest_line(field) + (linear if count == 1 else cubic)
-        sweeps = torch.where((sweeps == 0) & (error <= rtol), count, sweeps)
+        enough = (sweeps == 0) & (error <= rtol)
+        sweeps, spent = torch.where(enough, count, sweeps), torch.where(enough, error, spent)
         if bool((sweeps > 0).all()):
-            return sweeps, smooth, span
+            return sweeps, spent, echo, smooth, span
     return None
 
 

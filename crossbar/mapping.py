@@ -11,7 +11,7 @@ from devicelab.errors import ParameterError, ShapeError
 from devicelab.noise import BOLTZMANN, CHARGE
 from devicelab.variability import normal
 
-from . import compiled, expansion, gpu_layers, gpu_product
+from . import compiled, expansion, gpu_expansion, gpu_layers, gpu_product
 from .chip import Chip
 from .chip import Written as Written
 from .converters import convert_current, reads, sense
@@ -82,6 +82,8 @@ class TiledMatrix(Chip):
         with torch.autocast(device, enabled=False):
             if gpu_product.suits(self, source.x):
                 return self._fitted(gpu_product.product(self, source, written), 1)
+            if (tiles := gpu_expansion.fused(self, source.x, written)) is not None:
+                return self._fitted(gpu_expansion.product(self, source, tiles), 1)
             peak, u = self._scaled(source)
             out = None
             for weight, part in reads(u, self.config.dac):
@@ -194,7 +196,8 @@ class TiledMatrix(Chip):
         columns = m * r * self.layout.channels * k * self.layout.outputs
         if not vectors.shape[1]:
             return source.placed(u.new_zeros(m, 0, self.n_out))
-        solved = self._solved and expansion.series(self, u, written) is None
+        series = expansion.series(self, u, written) or gpu_expansion.series(self, u, written)
+        solved = self._solved and series is None
         each = self.layout.shape.numel() * _BYTES_PER_CELL if solved else 4 * columns * u.element_size()
         parts = [self._through(part, written) for part in vectors.split(max(1, int(self.config.budget // each)), dim=1)]
         out = torch.cat(parts, dim=1)[..., : self.n_out]
@@ -225,6 +228,8 @@ class TiledMatrix(Chip):
             return found
         if (series := expansion.series(self, u, written)) is not None:
             return expansion.currents(self, u, series)
+        if (tiles := gpu_expansion.series(self, u, written)) is not None:
+            return gpu_expansion.currents(self, u, tiles)
         c = self.config
         solved = self._solver(written)
 
