@@ -37,6 +37,7 @@ class Launch:
     text: str
     unwritten: dict[str, int]  # bytes of results and scratch that nobody has written
     tensors: dict[str, Tensor]
+    binary: bytes  # for the device
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Device:
 
     def __post_init__(self) -> None:
         self._fresh: dict[int, int] = {}
-        self._texts: dict[int, tuple[str, int]] = {}
+        self._texts: dict[int, tuple[str, int, bytes]] = {}
         self._loading: list[str] = []
         self.utils = SimpleNamespace(
             load_binary=self._load, unload_module=lambda module: None, get_device_properties=self._properties
@@ -111,7 +112,7 @@ class Device:
 
     def _load(self, name: str, binary: bytes, shared: int, device: int) -> tuple[int, int, int, int, int]:
         handle = len(self._texts) + 1
-        self._texts[handle] = self._loading.pop(), shared
+        self._texts[handle] = self._loading.pop(), shared, binary
         return handle, handle, 0, 0, 1024
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
@@ -127,7 +128,7 @@ class Device:
         return launch
 
     def _launch(self, grid: tuple[int, int, int], function: int, given: list[Any], metadata: Any) -> None:
-        text, shared = self._texts[function]
+        text, shared, binary = self._texts[function]
         kernel = self.edit(parsed(text))
         grain = 1 if kernel.small else 4
         tensors = {name: a for name, _, a in given if isinstance(a, Tensor) and a.numel()}
@@ -157,4 +158,4 @@ class Device:
         machine = Machine(kernel, grid, values, buffers, shared, **how)
         report = machine.run()
         unwritten = {b.name: int((~b.known).sum()) * grain for b in buffers}
-        self.launches.append(Launch(kernel.name, report, machine, text, unwritten, tensors))
+        self.launches.append(Launch(kernel.name, report, machine, text, unwritten, tensors, binary))
