@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 HERE = torch.device("cuda", 0)
 FREE, TOTAL = 2**30, 2**31  # bytes of memory it says it has
@@ -115,6 +115,18 @@ def _sent(values: Tensor, requires_grad: bool, is_param: bool) -> Tensor:
     return torch.nn.Parameter(tensor, requires_grad) if is_param else tensor.requires_grad_(requires_grad)
 
 
+class Graph:
+    """Of operations done once, to be done again in the same memory; stands for `torch.cuda.CUDAGraph`."""
+
+    def __init__(self) -> None:
+        self.tape: list[Callable[[], None]] = []
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for again in self.tape:
+                again()
+
+
 class Gpu(TorchDispatchMode):
     """What runs operations on pretended tensors, by the rules of CUDA."""
 
@@ -123,7 +135,7 @@ class Gpu(TorchDispatchMode):
         self.waits: Counter[str] = Counter()  # operations in which the host waited for the device
         self.sent: Counter[str] = Counter()  # copies of pageable memory to the device, in which it waits as well
         self.strict = False  # as torch.cuda.set_sync_debug_mode("error")
-        self.tape: list[Callable[[], None]] | None = None  # of a graph that is being captured
+        self.tape: list[Callable[[], None]] | None = None  # of a graph that is captured now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -132,6 +144,8 @@ class Gpu(TorchDispatchMode):
         if not there and (device is None or device.type != "cuda"):
             return func(*args, **kwargs)
         name = func._schema.name
+        if torch.is_inference_mode_enabled():
+            raise NotImplementedError("the pretended GPU knows no inference mode; use torch.no_grad()")
         if name not in MOVES:
             _check(func, name, args, kwargs)
         self._count(func, name, args, kwargs)
@@ -176,9 +190,7 @@ class Gpu(TorchDispatchMode):
             target = kwargs.get("device") if name == "aten::_to_copy" else args[0].device
             source = args[0] if name == "aten::_to_copy" else args[1]
             kind = None if target is None else target.type
-            given = kwargs.get("non_blocking") or (name == "aten::copy_" and len(args) > 2 and args[2])
-            goes_on = given and self.tape is None  # pageable memory is read at once, but not by a graph
-            if not isinstance(source, Pretended) and kind == "cuda" and source.numel() and not goes_on:
+            if not isinstance(source, Pretended) and kind == "cuda" and source.numel():
                 self._waited(self.sent, short)
             waits = isinstance(source, Pretended) and kind == "cpu"
         elif short in ("index", "index_put", "index_put_", "_index_put_impl_"):
@@ -198,8 +210,18 @@ class Gpu(TorchDispatchMode):
             raise RuntimeError(f"called a synchronizing CUDA operation: {name}")
 
     def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Keep what a graph does again: with the same memory, and values where they were."""
-        raise NotImplementedError
+        """Keep an operation for replays, which put its results where they were; views see them without."""
+        changes = [r.alias_info for r in func._schema.returns]
+        if any(a is not None and not a.is_write for a in changes):
+            return
+        held = [] if any(changes) else [a for a in tree_leaves(out) if isinstance(a, Tensor)]
+
+        def again() -> None:
+            found = [a for a in tree_leaves(func(*args, **kwargs)) if isinstance(a, Tensor)]
+            for old, new in zip(held, found, strict=False):
+                old.copy_(new)
+
+        self.tape.append(again)  # type: ignore[union-attr]
 
 
 def _pretended(a: Any) -> bool:
@@ -263,7 +285,18 @@ def pretended() -> Iterator[Gpu]:
     def debug(mode: object) -> None:
         gpu.strict = mode in ("error", 2)
 
+    @contextmanager
+    def captured(graph: Graph) -> Iterator[None]:
+        gpu.tape = graph.tape
+        try:
+            yield
+        finally:
+            gpu.tape = None
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
     known: dict[str, Callable[..., Any]] = {
+        "CUDAGraph": Graph, "graph": captured, "Stream": lambda: stream, "current_stream": lambda: stream,
+        "stream": lambda stream: nullcontext(),
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "_lazy_init": lambda: None, "is_current_stream_capturing": lambda: gpu.tape is not None,
         "get_device_name": lambda device=None: properties.name, "get_device_properties": lambda device=None: properties,
