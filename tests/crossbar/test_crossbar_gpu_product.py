@@ -187,6 +187,19 @@ def test_noise_is_normal_and_independent() -> None:
     assert abs(float(np.corrcoef(other.cpu(), z[0, :1000].cpu())[0, 1])) < 0.13
 
 
+def test_the_rarest_number_is_one() -> None:
+    """Element 14883995 draws 0x00000093, whose upper 24 bits are 0 and have no logarithm; the largest element too."""
+    from normal_kernel import numbers
+
+    noise = torch.tensor([0, 0], device=DEVICE)
+    element = torch.tensor([0, 1, 14883995, 2**31 - 1], dtype=torch.int32, device=DEVICE)
+    out = torch.empty(4, device=DEVICE)
+    numbers[(1,)](noise, element, out, N=4)
+    expected = gpu_oracle.normal(noise, torch.zeros_like(noise[:1]), element.long())
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    assert 0 < out[2].abs().item() <= (2 * 24 * np.log(2)) ** 0.5
+
+
 WIDE = 1e13  # Hz, so that what electrons and heat do is seen
 
 
