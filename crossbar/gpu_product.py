@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from devicelab.errors import MissingDependencyError
-from devicelab.noise import BOLTZMANN, CHARGE
 
 from .compiled import version
 from .converters import steps
-from .gpu_oracle import LINEAR, POLYNOMIAL, SIGNS, TABLE, in_torch, normal
+from .gpu_oracle import POLYNOMIAL, SIGNS, TABLE, in_torch, normal
+from .gpu_packing import LAWS, digit, kind, noisy, packed, thermal_voltage, together, whole
+from .gpu_packing import binned as binned
 from .optional import loaded
 from .windows import Image, Source, Window
 
@@ -23,11 +25,65 @@ if TYPE_CHECKING:
     from .chip import Written
     from .mapping import TiledMatrix
 
+BLOCK = 1024
+"""Inputs that a program prepares."""
 MOST_BITS = 22
-"""Of converters in the kernel: its rounding is exact that far."""
+"""Of converters that kernels round for with one sum."""
+MOST_DIGIT_BITS = 10
+"""Of one read of a bit-serial input: digits are exact as halves so far."""
 _PACKED: WeakKeyDictionary[TiledMatrix, tuple[Any, dict[str, Tensor]]] = WeakKeyDictionary()
 _READS: WeakKeyDictionary[TiledMatrix, Tensor] = WeakKeyDictionary()
 _REFINE: WeakKeyDictionary[TiledMatrix, int] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How much one program of the kernel takes on."""
+
+    vectors: int
+    columns: int
+    rows: int  # at a time, of a tile
+    warps: int
+    stages: int  # of copies under way
+    digits: int = 1  # of bit-serial inputs, while weights are held
+
+
+LAUNCHES = {
+    "few": Launch(16, 64, 64, 4, 3, 4),
+    "plain": Launch(64, 128, 32, 4, 3),
+    "tall": Launch(64, 64, 64, 4, 2),
+    "noise": Launch(64, 32, 64, 4, 2),
+    "digits": Launch(64, 64, 64, 4, 3, 4),
+    "noise of digits": Launch(64, 32, 32, 4, 2),
+}
+"""By what is computed: up to `FEW` vectors; more of them on tiles of up to `SHORT` rows, or on others, or whatever else
+converters do than round; with noise of reads, with bit-serial inputs, with both. Columns and rows are fewer where the
+matrix or its tiles have fewer. Chosen by what the compiler says of registers, spills, shared memory and instructions
+(`tests/crossbar/compile_gpu_kernels.py`); `tests/bench/bench_cuda.py --tune` measures others."""
+FEW, SHORT = 32, 32
+
+
+def launch(vectors: int, columns: int, rows: int, *, noise: bool, digits: bool, plain: bool) -> Launch:
+    """The choice for a product, cut to its size."""
+    if digits:
+        name = "noise of digits" if noise else "digits"
+    elif noise:
+        name = "noise"
+    else:
+        name = "plain" if plain and rows <= SHORT else "tall"
+    held = LAUNCHES[name].digits
+    found = LAUNCHES["few" if vectors <= FEW else name]
+    return replace(
+        found,
+        columns=min(found.columns, _power_above(columns)),
+        rows=min(found.rows, _power_above(rows)),
+        digits=min(found.digits, held),
+    )
+
+
+def _power_above(n: int) -> int:
+    """The power of two that is not below, 16 or more."""
+    return max(16, 1 << (n - 1).bit_length())
 
 
 def kernels() -> ModuleType | None:
@@ -38,16 +94,13 @@ def kernels() -> ModuleType | None:
 def suits(chip: TiledMatrix, x: Tensor) -> bool:
     """Whether the kernel computes a matrix's products: float32 on a GPU, and more to do than one plain product."""
     c = chip.config
-    law = c.adc.bits is None or (c.adc.law == "linear" and c.adc.bits <= MOST_BITS)
     return (
         x.device.type == "cuda"
         and x.dtype == torch.float32
         and not chip._solved
         and not chip.watching
-        and law
-        and (c.dac.bits is None or c.dac.bits <= MOST_BITS)
-        and c.dac.encoding != "bit-serial"
-        and (chip._partials_matter or c.nonlinear)
+        and (c.dac.encoding != "bit-serial" or c.dac.slice_bits <= MOST_DIGIT_BITS)
+        and (chip._partials_matter or c.nonlinear or c.dac.bits is not None)
         and kernels() is not None
     )
 
@@ -59,14 +112,7 @@ def product(chip: TiledMatrix, source: Source, written: Written) -> Tensor:
     """
     lay, c = chip.layout, chip.config
     pack = _pack(chip, written)
-    unit = chip.top / ((chip.devices_on_chip.high - chip.devices_on_chip.low) * c.v_read)
-    if chip.has_input_range:
-        peak = chip.input_range.view(1)
-    elif chip._scale_free and not c.nonlinear:
-        peak = torch.ones_like(unit).view(1)
-    else:
-        peak = source.peaks().flatten()
-        peak = torch.where(peak > 0, peak, 1.0)
+    peak = chip.input_range.view(1) if chip.has_input_range else largest(source)
     if isinstance(source, Image):
         offsets, corners, size = _places(source.window, source.channels, source.spatial, source.x.device)
         area = source.x[0, 0].numel()
@@ -76,42 +122,43 @@ def product(chip: TiledMatrix, source: Source, written: Written) -> Tensor:
         strides = chip.n_in, 0
     if chip.order_in is not None:
         offsets = offsets[chip.order_in]
-    noisy = bool(c.devices.read_noise or c.devices.bandwidth)
     out: Tensor = tiled_gpu(
         source.x.contiguous(),
-        peak.reciprocal(),
+        peak,
         offsets,
         corners,
-        *(pack[name] for name in ("weights", "step", "zero", "limit", "spread", "shot")),
-        _next_read(chip, source.x.device) if noisy else pack["none"],
-        *(pack[name] for name in ("nodes", "bins", "coefficients")),
-        unit * peak,
-        pack["base"],
+        *(pack[name] for name in ("weights", "halves", "back", "step", "zero", "limit")),
+        *(pack[name] for name in ("spread", "shot", "variances", "loud")),
+        _next_read(chip, source.x.device) if noisy(chip) else pack["none"],
+        *(pack[name] for name in ("nodes", "bins", "coefficients", "sizes", "digits", "unit", "base")),
         [len(corners), c.rows, lay.idle_rows, *strides],
         [
-            _kind(chip, pack),
+            kind(chip),
             0 if c.dac.bits is None else steps(c.dac.bits),
+            digit(chip),
+            whole(chip),
             chip.has_input_range,
+            isinstance(source, Image),
+            chip.order_in is None,
+            0 if c.adc.bits is None else LAWS[c.adc.law],
             0 if c.adc.bits is None else steps(c.adc.bits),
-            c.partial_sums == "analog",
+            together(chip),
             not (chip.offset is None and c.sense.saturation is None),
-            noisy,
+            noisy(chip),
             c.scheme == "offset",
             _refine(chip, pack),
         ],
-        [2 * BOLTZMANN * c.devices.temperature / CHARGE, c.v_read],
+        [thermal_voltage(chip), c.v_read, c.adc.decades],
     )
     if isinstance(source, Image):
         return out.reshape(len(source.x), lay.matrices * lay.n_out, *size)
     return out.reshape(len(source.x), lay.n_out)
 
 
-def _kind(chip: TiledMatrix, pack: dict[str, Tensor]) -> int:
-    if not chip.config.nonlinear:
-        return LINEAR
-    if chip.config.dac.encoding == "pulse-width":
-        return SIGNS
-    return POLYNOMIAL if pack["coefficients"].dim() == 2 else TABLE
+def largest(source: Source) -> Tensor:
+    """Largest |input| of every image or vector, [images]: one pass, found on the device; what is no number stays so."""
+    found: Tensor = torch.linalg.vector_norm(source.x.detach().flatten(1), ord=torch.inf, dim=1)
+    return found
 
 
 Places = tuple[Tensor, Tensor, tuple[int, ...]]
@@ -150,7 +197,8 @@ def _next_read(chip: TiledMatrix, device: torch.device) -> Tensor:
 def drawn(chip: TiledMatrix, shape: torch.Size, device: torch.device) -> Tensor:
     """Normal numbers for one read of arrays whose products torch computes, made on the device."""
     noise = _next_read(chip, device)
-    return normal(noise, torch.zeros_like(noise[:1]), torch.arange(shape.numel(), device=device)).view(shape)
+    number = torch.arange(shape.numel(), device=device)
+    return normal(noise, torch.zeros_like(number), number // 2, number % 2).view(shape)
 
 
 def _pack(chip: TiledMatrix, written: Written) -> dict[str, Tensor]:
@@ -159,7 +207,8 @@ def _pack(chip: TiledMatrix, written: Written) -> dict[str, Tensor]:
         raise TypeError("these arrays have no matrix")
     if written.matrix is not chip.matrix or torch.compiler.is_compiling():
         return packed(chip, written)
-    made_of = [(a, version(a)) for a in (chip.matrix, chip.g, chip.adc_range, chip.gain, chip.offset, chip.order_out)]
+    parts = chip.matrix, chip.g, chip.adc_range, chip.gain, chip.offset, chip.order_out, chip.top
+    made_of = [(a, version(a)) for a in parts]
     kept = _PACKED.get(chip)
     if kept is None or any(a is not b or i != j for (a, i), (b, j) in zip(kept[0], made_of, strict=True)):
         kept = made_of, packed(chip, written)
@@ -167,82 +216,9 @@ def _pack(chip: TiledMatrix, written: Written) -> dict[str, Tensor]:
     return kept[1]
 
 
-def packed(chip: TiledMatrix, written: Written) -> dict[str, Tensor]:
-    """The kernel's arrays, see `gpu_product_kernel.tiled`; differentiable with respect to what was written."""
-    lay, c, matrix = chip.layout, chip.config, written.matrix
-    if matrix is None:
-        raise TypeError("these arrays have no matrix")
-    matrix = matrix.to(chip.g.dtype)  # tables answer in float64
-
-    def columns(a: Tensor) -> Tensor:
-        """[..., channels, K outputs] as [..., channels, n_out] in the order of the results."""
-        a = a[..., : lay.n_out]
-        return a if chip.order_out is None else a[..., chip.order_out.argsort()]
-
-    r = 1 if c.partial_sums == "analog" else lay.row_tiles
-    shape = lay.matrices, r, lay.channels, matrix.shape[-1]
-    one = matrix.new_ones(())
-    codes = 0 if c.adc.bits is None else steps(c.adc.bits)
-    step = (chip.adc_range / codes).clamp_min(torch.finfo(matrix.dtype).tiny) if codes else one
-    step = step.expand(shape)
-    gain = step.reciprocal() if chip.gain is None else chip.gain / step
-    zero = torch.zeros_like(step) if chip.offset is None else chip.offset / step
-    limit = (c.sense.saturation * chip.full_scale if c.sense.saturation is not None else torch.inf) / step
-    weights = (matrix.unflatten(2, (-1, c.rows)) * gain[:, :, None, None]).permute(0, 4, 1, 2, 3, 5)
-    coefficients = torch.stack([matrix.new_full((), c) for c in lay.coefficients()])
-    found = {
-        "weights": columns(weights),  # [M, C, R, F, rows, n_out]
-        "step": columns((step * coefficients[:, None]).transpose(1, 2)),
-        "zero": columns(zero.transpose(1, 2)),
-        "limit": columns(limit.transpose(1, 2)),
-        "none": torch.zeros(2, dtype=torch.int64, device=matrix.device),
-        "base": matrix.new_zeros(1),
-    }
-    found["spread"] = found["shot"] = found["base"].view(1, 1, 1, 1, 1)
-    if c.devices.read_noise or c.devices.bandwidth:
-        g = written.g.detach()
-        relative = lay.sensed((chip.devices_on_chip.read_spread(g) * g) ** 2, combine=False)
-        total = lay.sensed(g, combine=False) * (2 * CHARGE * c.devices.bandwidth)
-        square = gain.unsqueeze(2).square()  # [M, R or 1, 1, channels, K outputs]
-        for name, a in (("spread", relative), ("shot", total)):
-            found[name] = columns((a * square).permute(0, 3, 1, 2, 4).to(matrix.dtype))
-    if c.scheme == "offset":
-        zeros = lay.zero(found["base"])
-        low, high = chip.devices_on_chip.low, chip.devices_on_chip.high
-        middle = chip.devices_on_chip.level(low + (high - low) * zeros)
-        found["base"] = ((middle * coefficients).sum() * c.v_read).view(1)
-    found |= _law(chip, found["base"])
-    return {name: a.contiguous() for name, a in found.items()}
-
-
-def _law(chip: TiledMatrix, like: Tensor) -> dict[str, Tensor]:
-    """The cells' functions: a table in units of the largest input, or polynomials."""
-    none = torch.zeros(1, dtype=like.dtype, device=like.device)
-    found = {"nodes": none, "bins": none.to(torch.int32), "coefficients": none}
-    c = chip.config
-    if not c.nonlinear or c.dac.encoding == "pulse-width":
-        return found
-    if chip._smooth is not None:
-        return found | {"coefficients": chip._smooth.to(like)}
-    table = chip._basis(like.device, c.v_read)
-    bins, _ = binned(table.nodes)
-    return {
-        "nodes": (table.nodes / c.v_read).to(like),
-        "bins": bins.to(torch.int32),
-        "coefficients": table.pieces.detach().permute(2, 0, 1).to(like),
-    }
-
-
-def binned(nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """The interval between nodes in which each of a row of equal bins starts, and the most nodes within one."""
-    edges = nodes[0] + (nodes[-1] - nodes[0]) * torch.arange(4 * len(nodes), device=nodes.device) / (4 * len(nodes))
-    bins = (torch.searchsorted(nodes, edges, right=True) - 1).clamp(0, len(nodes) - 2)
-    return bins, (torch.cat([bins[1:], bins.new_tensor([len(nodes) - 2])]) - bins).max()
-
-
 def _refine(chip: TiledMatrix, pack: dict[str, Tensor]) -> int:
     """The most nodes of the table within one bin."""
-    if _kind(chip, pack) != TABLE:
+    if kind(chip) != TABLE:
         return 0
     if chip not in _REFINE:
         _REFINE[chip] = int(binned(chip._basis(torch.device("cpu"), chip.config.v_read).nodes)[1])
@@ -252,22 +228,28 @@ def _refine(chip: TiledMatrix, pack: dict[str, Tensor]) -> int:
 @torch.library.custom_op("devicelab::tiled_gpu", mutates_args=())
 def tiled_gpu(
     x: Tensor,
-    per_unit: Tensor,
+    peak: Tensor,
     offsets: Tensor,
     corners: Tensor,
     weights: Tensor,
+    halves: Tensor,
+    back: Tensor,
     step: Tensor,
     zero: Tensor,
     limit: Tensor,
     spread: Tensor,
     shot: Tensor,
+    variances: Tensor,
+    loud: Tensor,
     noise: Tensor,
     nodes: Tensor,
     bins: Tensor,
     coefficients: Tensor,
-    factor: Tensor,
+    sizes: Tensor,
+    digits: Tensor,
+    unit: Tensor,
     base: Tensor,
-    sizes: list[int],
+    counts: list[int],
     choices: list[int],
     numbers: list[float],
 ) -> Tensor:
@@ -275,52 +257,78 @@ def tiled_gpu(
 
     Args:
         x: Inputs, [images, ...].
-        per_unit: Reciprocal of the largest input, of all or of every image.
+        peak: Largest input, of all or of every image; 1 is taken where it is not positive.
         offsets: Where the inputs of a window lie from its corner, [n_in].
         corners: Where windows begin, [positions].
-        weights: Codes per feature, [M, channels, R, features, rows, n_out].
+        weights: Codes per feature, [M, channels, R, features, rows, n_out]; for gradients.
+        halves: The same in units of columns, as two halves, [2, M, channels, R, features, rows, filled columns].
+        back: Codes of a column's unit, [M, channels, n_out].
         step: A a code, [M, channels, R or 1, n_out].
         zero: Code at no current, like `step`.
         limit: Codes at which the integrator saturates, like `step`.
-        spread: Squared codes of noise per V^2, [M, channels, R, rows, n_out].
+        spread: Squared codes of noise per V^2, [M, channels, R, rows, n_out]; for the oracle.
         shot: The same per V.
+        variances: The same for the largest input in units of columns, [1 or 2, M, channels, R, rows, filled columns].
+        loud: Squared codes of such a unit, [M, channels, n_out].
         noise: Seed and number of the read, [2].
         nodes: Of a table, in units of the largest input.
         bins: Piece in which each of a row of equal bins starts.
         coefficients: Of polynomials, [features, terms], or of a table, [pieces, features, 4].
-        factor: Of the results, of all or of every image.
+        sizes: What makes `LARGEST` of the largest value of each function, [features].
+        digits: Functions of digits as pairs, [2^(bits + 1), features].
+        unit: Of the results for a largest input of 1, [1].
         base: What is taken off for every unit of the inputs' sum, [1].
-        sizes: Positions, rows of a tile, idle rows of the first; from image to image and from matrix to matrix in `x`.
-        choices: Kind of cell, DAC steps, whether to clamp, ADC steps, whether tiles are added before they are
-            converted, whether there is a sense circuit, noise, an offset; nodes of the table within a bin.
-        numbers: Voltage below which thermal noise prevails [V], `v_read` [V].
+        counts: Positions, rows of a tile, idle rows of the first; from image to image and from matrix to matrix in `x`.
+        choices: Kind of cell, DAC steps, bits of a digit, what is read of an input (`gpu_packing.whole`), whether to
+            clamp, whether inputs are images, and in the order of the lines; law of the ADC and its steps, whether tiles
+            are added before they are converted, whether there is a sense circuit, kinds of noise, whether there is an
+            offset; nodes of the table within a bin.
+        numbers: Voltage below which thermal noise prevails [V], `v_read` [V], decades of the ADC.
     """
     compiled = kernels()
     if compiled is None:
         raise MissingDependencyError("products on a GPU need triton", hint="pip install triton")
-    positions, rows, idle, image_stride, matrix_stride = sizes
-    kind, dac, clamp, codes, analog, sensed, noisy, shifted, refine = choices
-    matrices, channels, row_tiles, features, _, columns = weights.shape
-    images = len(x)
-    out = x.new_empty(images, matrices, columns, positions)
-    vectors = images * positions
+    positions, rows, idle, image_stride, matrix_stride = counts
+    law, dac, digit, read, clamp, images, plain, adc, codes, analog, sensed, noisy, shifted, refine = choices
+    _, matrices, channels, row_tiles, features, _, width = halves.shape
+    columns = weights.shape[-1]
+    out = x.new_empty(len(x), matrices, columns, positions)
+    vectors = len(x) * positions
     if not out.numel():
         return out
-    block = {"BM": 64 if vectors > 32 else 16, "BN": 32 if columns > 16 else 16, "BK": 32 if rows > 16 else 16}
-    grid = -(-vectors // block["BM"]), -(-columns // block["BN"]), matrices
+    per_image, thermal = len(peak) > 1, numbers[0] / numbers[1]
+    ends = law in (POLYNOMIAL, TABLE) and digit == 1  # bit by bit: cells see full voltages of either sign
+    kernel_law = SIGNS if ends else law
+    noisy = int(noisy > 0) if digit == 1 else noisy
+    others = 0 if read == 2 else bool(noisy) + bool(shifted)
+    words = x.new_empty((1 if read or law == SIGNS else features) + others, x.numel(), dtype=torch.int32)
+    wide = max(x.numel(), out.numel()) >= 2**31
+    compiled.prepared[-(-x.numel() // BLOCK),](
+        x, peak, sizes, nodes, bins, coefficients, words, x.numel(), x[0].numel(), len(nodes), len(bins), thermal,
+        KIND=law, FEATURES=features, TERMS=coefficients.shape[-1], REFINE=refine, DAC_STEPS=dac, WHOLE=read,
+        CLAMP=bool(clamp), PER_IMAGE=per_image, NOISE=noisy > 0, SHIFTED=bool(shifted), BLOCK=BLOCK, WIDE=wide,
+        num_warps=4,
+    )  # fmt: skip
+    plain_codes = not sensed and adc != LAWS["log"]
+    on = launch(vectors, columns, rows, noise=noisy > 0, digits=digit > 0, plain=plain_codes)
+    planes = -(-dac.bit_length() // digit) if digit else 1
+    grid = -(-vectors // on.vectors), -(-columns // on.columns), matrices
     compiled.tiled[grid](
-        x, per_unit, offsets, corners, weights, step, zero, limit, spread, shot, noise, nodes, bins, coefficients,
-        factor, base, out, vectors, positions, columns, row_tiles, rows, idle, image_stride, matrix_stride, len(nodes),
-        len(bins), *numbers, float(codes), int(len(per_unit) > 1),
-        KIND=kind, FEATURES=features, TERMS=coefficients.shape[-1], REFINE=refine, CHANNELS=channels, DAC_STEPS=dac,
-        CLAMP=bool(clamp), CONVERT=codes > 0, ANALOG=bool(analog), SENSED=bool(sensed), NOISE=bool(noisy),
-        SHIFTED=bool(shifted), PRECISION="tf32x3", num_warps=4, **block,
+        words, peak, offsets, corners, halves, back, step, zero, limit, variances, loud, noise, digits, unit, base, out,
+        vectors, positions, columns, width, row_tiles, rows, idle, image_stride, matrix_stride, x.numel(),
+        halves[0].numel(), variances[0].numel() if len(variances) > 1 else 0, thermal, float(codes), numbers[2],
+        KIND=kernel_law, FEATURES=features, CHANNELS=channels, WHOLE=read, DAC_STEPS=dac, PER_IMAGE=per_image, LAW=adc,
+        LONG=codes >= 2**MOST_BITS, ANALOG=bool(analog), SENSED=bool(sensed), NOISE=noisy, SHIFTED=bool(shifted),
+        PLANES=planes, DIGIT=digit, TOGETHER=min(on.digits, planes), IMAGES=bool(images),
+        PLAIN=bool(plain and not images), WIDE=wide, ONE=rows <= on.rows,
+        BM=on.vectors, BN=on.columns, BK=on.rows, num_warps=on.warps,
+        num_stages=on.stages,
     )  # fmt: skip
     return out
 
 
 @tiled_gpu.register_fake
-def _(x: Tensor, per_unit: Tensor, offsets: Tensor, corners: Tensor, weights: Tensor, *rest: Any) -> Tensor:
+def _(x: Tensor, peak: Tensor, offsets: Tensor, corners: Tensor, weights: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(len(x), weights.shape[0], weights.shape[-1], len(corners))
 
 
@@ -330,8 +338,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.rest = inputs[len(tensors) :]
 
 
-DIFFERENTIABLE = (0, 4, 14)
-"""Arguments of `tiled_gpu` with gradients: inputs, weights, factor."""
+DIFFERENTIABLE = (0, 4)
+"""Arguments of `tiled_gpu` with gradients: inputs, weights."""
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,15 +1,18 @@
 """Compile the Triton kernels to machine code without a GPU, and say what registers they take.
 
 python tests/crossbar/compile_gpu_kernels.py resident [--kind sinh] [--arch 90] [--side 64] [--warps 8] [--single]
-python tests/crossbar/compile_gpu_kernels.py tiled [--kind polynomial] [--arch 90] [--rows 16] [--noise]
+python tests/crossbar/compile_gpu_kernels.py tiled [--kind polynomial] [--arch 90] [--rows 16] [--noise] [--digits 1]
+python tests/crossbar/compile_gpu_kernels.py prepared [--kind polynomial] [--noise]
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from crossbar import gpu_blocked, gpu_kernel, gpu_product_kernel
+from crossbar import gpu_blocked, gpu_kernel, gpu_product, gpu_product_kernel
+from crossbar.gpu_packing import MOST_WHOLE_BITS
 
 KINDS = {"ohmic": 0, "sinh": 1, "table": 2, "polynomial": 3}
 LAWS = {"linear": 0, "polynomial": 1, "table": 2, "signs": 3}
@@ -48,39 +52,102 @@ def compiled(name: str, kind: int, *, arch: int, side: int, warps: int, single: 
     return assembled(kernel, types, choices, arch=arch, warps=warps)
 
 
-def tiled(law: int, *, arch: int, rows: int, noise: bool) -> tuple[str, int]:
-    """The same of the fused product."""
+def tiled(
+    law: int,
+    *,
+    arch: int,
+    rows: int,
+    columns: int = 128,
+    noise: int = 0,
+    digits: int = 0,
+    log: bool = False,
+    sensed: bool = False,
+    images: bool = True,
+    dac: int = 7,
+    few: bool = False,
+) -> tuple[str, int]:
+    """The same of the fused product, in the blocks that it would be launched with."""
     kernel = gpu_product_kernel.tiled
-    reals = "x per_unit weights step zero limit spread shot nodes coefficients factor base out"
-    types = dict.fromkeys(reals.split(), "*fp32") | dict.fromkeys(("offsets", "corners", "bins"), "*i32")
-    types |= {"noise": "*i64", "thermal": "fp32", "v_read": "fp32", "most": "fp32"}
+    types = dict.fromkeys(["peak", "back", "step", "zero", "limit", "loud", "unit", "base", "out"], "*fp32")
+    types |= dict.fromkeys(("weights", "variances"), "*fp16")
+    types |= dict.fromkeys(("words", "offsets", "corners", "digits"), "*i32")
+    types |= {"noise": "*i64", "thermal": "fp32", "most": "fp32", "decades": "fp32"}
+    on = gpu_product.launch(
+        16 if few else 4096, columns, rows, noise=noise > 0, digits=digits > 0, plain=not (log or sensed)
+    )
+    planes = -(-(dac - 1) // digits) if digits else 1
+    ends = digits == 1 and law != LAWS["linear"]
+    choices = {
+        "KIND": LAWS["signs"] if ends else law,
+        "FEATURES": 1 if law == LAWS["linear"] else 2,
+        "CHANNELS": 1,
+        "WHOLE": 2 if digits else int(0 < dac <= MOST_WHOLE_BITS and law in (LAWS["linear"], LAWS["signs"])),
+        "DAC_STEPS": 2 ** (dac - 1) - 1 if dac else 0,
+        "PER_IMAGE": False,
+        "LAW": 2 if log else 1,
+        "LONG": False,
+        "ANALOG": False,
+        "SENSED": sensed,
+        "NOISE": min(noise, 1) if digits == 1 else noise,
+        "SHIFTED": False,
+        "PLANES": planes,
+        "DIGIT": digits,
+        "TOGETHER": min(on.digits, planes),
+        "IMAGES": images,
+        "PLAIN": not images,
+        "WIDE": False,
+        "ONE": rows <= on.rows,
+        "BM": on.vectors,
+        "BN": on.columns,
+        "BK": on.rows,
+    }
+    even = {"width", "half", "quiet", "rows"} | (set() if images else {"image_stride", "idle"})
+    return assembled(kernel, types, choices, arch=arch, warps=on.warps, stages=on.stages, even=even)
+
+
+def prepared(law: int, *, arch: int, noise: int, dac: int = 7) -> tuple[str, int]:
+    """The same of the program that makes the inputs of the fused product."""
+    reals = dict.fromkeys(["x", "peak", "sizes", "nodes", "coefficients"], "*fp32")
+    types = reals | {"bins": "*i32", "words": "*i32", "thermal": "fp32"}
     choices = {
         "KIND": law,
         "FEATURES": 1 if law == LAWS["linear"] else 2,
         "TERMS": 8,
         "REFINE": 2,
-        "CHANNELS": 1,
-        "DAC_STEPS": 63,
+        "DAC_STEPS": 2 ** (dac - 1) - 1,
+        "WHOLE": int(law in (LAWS["linear"], LAWS["signs"])),
         "CLAMP": True,
-        "CONVERT": True,
-        "ANALOG": False,
-        "SENSED": False,
-        "NOISE": noise,
+        "PER_IMAGE": False,
+        "NOISE": noise > 0,
         "SHIFTED": False,
-        "PRECISION": "tf32x3",
-        "BM": 64,
-        "BN": 32,
-        "BK": 32 if rows > 16 else 16,
+        "BLOCK": gpu_product.BLOCK,
+        "WIDE": False,
     }
-    return assembled(kernel, types, choices, arch=arch, warps=4)
+    return assembled(gpu_product_kernel.prepared, types, choices, arch=arch, warps=4, even={"total"})
 
 
-def assembled(kernel: Any, types: dict[str, str], choices: dict[str, Any], *, arch: int, warps: int) -> tuple[str, int]:
-    """What ptxas says of one kernel, and the shared memory of one program [bytes]; arguments are int32 by default."""
+def assembled(
+    kernel: Any,
+    types: dict[str, str],
+    choices: dict[str, Any],
+    *,
+    arch: int,
+    warps: int,
+    stages: int = 3,
+    even: Iterable[str] = (),
+) -> tuple[str, int]:
+    """What ptxas says of one kernel, and the shared memory of one program [bytes]; arguments are int32 by default.
+
+    Pointers, and numbers that are `even`, are multiples of 16, which a launch would find.
+    """
     names = kernel.arg_names
     signature = {arg: types.get(arg, "constexpr" if arg in choices else "i32") for arg in names}
-    source = ASTSource(kernel, signature, constexprs={(names.index(arg),): value for arg, value in choices.items()})
-    made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": warps})
+    constants = {(names.index(arg),): value for arg, value in choices.items()}
+    whole = {arg for arg in names if signature[arg].startswith("*")} | set(even)
+    attributes = {(names.index(arg),): [["tt.divisibility", 16]] for arg in whole}
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
+    options = {"num_warps": warps, "num_stages": stages}
+    made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     binaries = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     assembler = sorted(binaries.glob("ptxas*"))[-1]
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
@@ -93,7 +160,7 @@ def assembled(kernel: Any, types: dict[str, str], choices: dict[str, Any], *, ar
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kernel", choices=["resident", "blocked", "tiled"])
+    parser.add_argument("kernel", choices=["resident", "blocked", "tiled", "prepared"])
     parser.add_argument("--kind", choices=list(KINDS | LAWS), help="of cells; all unless given")
     parser.add_argument("--arch", type=int, default=90, help="compute capability, e.g. 80 or 90")
     parser.add_argument("--side", type=int, help="rows and columns of a tile, a power of two")
@@ -101,10 +168,25 @@ def main() -> None:
     parser.add_argument("--single", action="store_true", help="float32 throughout")
     parser.add_argument("--rows", type=int, default=16, help="word lines of a tile, for `tiled`")
     parser.add_argument("--noise", action="store_true", help="with noise of reads, for `tiled`")
+    parser.add_argument("--columns", type=int, default=128, help="of the matrix, for `tiled`")
+    parser.add_argument("--digits", type=int, default=0, help="bits of a read of bit-serial inputs, for `tiled`")
+    parser.add_argument("--dac", type=int, default=7, help="bits of an input; 0 without a DAC, for `tiled`")
+    parser.add_argument("--log", action="store_true", help="with a logarithmic ADC, for `tiled`")
+    parser.add_argument("--sensed", action="store_true", help="with a sense circuit, for `tiled`")
+    parser.add_argument("--vectors", action="store_true", help="of vectors and not images, for `tiled`")
+    parser.add_argument("--few", action="store_true", help="in blocks for few vectors, for `tiled`")
     a = parser.parse_args()
-    if a.kernel == "tiled":
-        for label in [a.kind] if a.kind else LAWS:
-            show(f"tiled, rows of {a.rows}, {label}", *tiled(LAWS[label], arch=a.arch, rows=a.rows, noise=a.noise))
+    for label in [a.kind] if a.kind else LAWS:
+        noise = 1 if a.noise else 0
+        if a.kernel == "prepared":
+            show(f"prepared, {label}", *prepared(LAWS[label], arch=a.arch, noise=noise), warps=4)
+        if a.kernel == "tiled":
+            said, shared = tiled(
+                LAWS[label], arch=a.arch, rows=a.rows, columns=a.columns, noise=noise, digits=a.digits, log=a.log,
+                sensed=a.sensed, images=not a.vectors, dac=a.dac, few=a.few,
+            )  # fmt: skip
+            show(f"tiled, rows of {a.rows}, {label}", said, shared, warps=4)
+    if a.kernel in ("prepared", "tiled"):
         return
     side = a.side or (32 if a.kernel == "resident" else 128)
     warps = a.warps or (4 if a.kernel == "resident" else 8)
@@ -113,10 +195,14 @@ def main() -> None:
         show(f"{a.kernel} {side} wide, {label}, {warps} warps", said, shared)
 
 
-def show(name: str, said: str, shared: int) -> None:
-    """Registers, spills and shared memory in one line."""
+def show(name: str, said: str, shared: int, warps: int = 0) -> None:
+    """Registers, spills and shared memory in one line; for programs of `warps`, how many fit a multiprocessor."""
     told = [line.split(":")[-1].strip() for line in said.splitlines() if "spill" in line or "registers" in line]
-    print(f"{name}: {'; '.join(told)}; {shared} bytes shared", flush=True)
+    fit = ""
+    if warps and (found := re.search(r"Used (\d+) registers", said)):
+        each = -(-int(found[1]) // 8) * 8 * 32 * warps
+        fit = f"; {min(65536 // each, 232448 // (shared + 1024), 64 // warps)} programs on a multiprocessor"
+    print(f"{name}: {'; '.join(told)}; {shared} bytes shared{fit}", flush=True)
 
 
 if __name__ == "__main__":
