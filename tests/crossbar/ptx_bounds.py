@@ -1,4 +1,4 @@
-"""Count what the compiled Newton kernels execute for a vector, without a GPU, and compute how fast an H100 can issue it.
+"""Count what the compiled Newton kernels execute for a vector, and compute how fast an H100 can issue it.
 
 python tests/crossbar/ptx_bounds.py resident [--side 64] [--kind sinh] [--double]
 python tests/crossbar/ptx_bounds.py blocked [--side 128]
@@ -22,7 +22,7 @@ import pytest
 import torch
 import triton
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ptx_counts import LANES, bound
 from ptx_device import Device, Launch

@@ -249,6 +249,9 @@ class Translator(Transfers):
         a = f"ftz({a})" if flush and source == "f32" else a
         if i.parts[1:4] == ("rna", "tf32", "f32"):
             return self.put(i.operands[0], f"tf32({self.use(i.operands[1], 'b32')})", "b32")
+        if i.opcode == "cvt.rn.f16x2.f32":
+            up, down = (f"{self.use(o, 'f32')}.astype(f2)" for o in i.operands[1:])
+            return self.put(i.operands[0], f"np.stack([{down}, {up}], 1).view(u4).ravel()", "b32")
         self._plain(i, "rzi rni rmi rpi")
         if len(types) != 2:
             raise Unsupported(i)

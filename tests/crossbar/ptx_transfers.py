@@ -7,6 +7,9 @@ import re
 from ptx_operands import NUMPY, Operands, Unsupported
 from ptx_text import REAL, Address, Instruction, literal
 
+KINDS = tuple(("f32", kind, kind) for kind in ("tf32", "f16", "bf16"))
+"""Types of products on tensor cores: of sums and of both factors."""
+
 
 class Transfers(Operands):
     """Loads, stores, copies, shuffles, barriers and products of matrices."""
@@ -25,7 +28,7 @@ class Transfers(Operands):
             raise Unsupported(i)
         bits, address = int(kind[1:]), self._address(i.operands[1], space == "global")
         lines = [f"w = m.load_{space}({address}, {bits // 8 * len(to)}, {self._mask or None}, {self._here(i)})"]
-        if bits != 32:
+        if bits != 32 or self.kernel.small:
             lines.append(f"w = w.view('u{bits // 8}')")
         return lines + [self.put(o, f"w[:, {k}]", f"b{bits}" if bits >= 32 else kind) for k, o in enumerate(to)]
 
@@ -54,11 +57,11 @@ class Transfers(Operands):
         return f"m.copy({to}, {of}, {size}, {taken}, {self._mask or None}, {self._here(i)})"
 
     def _ldmatrix(self, i: Instruction) -> list[str]:
-        if "trans" in i.parts or "m8n8" not in i.parts:
+        if "m8n8" not in i.parts or i.parts[-1] != "b16":
             raise Unsupported(i)
         to = i.operands[0] if isinstance(i.operands[0], tuple) else (i.operands[0],)
-        address = self._address(i.operands[1], False)
-        lines = [f"w = m.load_matrix({address}, {len(to)}, {self._mask or None}, {self._here(i)})"]
+        address, turned = self._address(i.operands[1], False), "trans" in i.parts
+        lines = [f"w = m.load_matrix({address}, {len(to)}, {turned}, {self._mask or None}, {self._here(i)})"]
         return lines + [self.put(o, f"w[{k}]", "b32") for k, o in enumerate(to)]
 
     def _stmatrix(self, i: Instruction) -> str:
@@ -102,26 +105,27 @@ class Transfers(Operands):
     def _wgmma(self, i: Instruction) -> list[str]:
         if i.parts[1] != "mma_async":
             return [f"m.tensor_{i.parts[1]}({i.operands[0] if i.operands else ''})"]
-        shape = re.fullmatch(r"m64n(\d+)k8", next(p for p in i.parts if p.startswith("m64")))
-        if shape is None or i.parts[-3:] != ("f32", "tf32", "tf32") or self._mask or i.operands[4:] != ("1", "1"):
+        kind = i.parts[-1]
+        shape = re.fullmatch(r"m64n(\d+)k(8|16)", next(p for p in i.parts if p.startswith("m64")))
+        if shape is None or i.parts[-3:] not in KINDS or self._mask or i.operands[4:6] != ("1", "1"):
             raise Unsupported(i)
-        sums, a = i.operands[0], i.operands[1]
-        left = f"[{', '.join(self.use(o, 'b32') for o in a)}]" if isinstance(a, tuple) else self.use(a, "u64")
-        kept = (
-            self.flag(str(i.operands[3]))
-            if str(i.operands[3]) in self.at
-            else self.constant(int(str(i.operands[3])), "p")
-        )
+        sums, a, turned = i.operands[0], i.operands[1], [int(str(o)) for o in i.operands[6:]]
+        in_registers = isinstance(a, tuple)
+        turned = [0] * (2 - len(turned)) + turned
+        left = f"[{', '.join(self.use(o, 'b32') for o in a)}]" if in_registers else self.use(a, "u64")
+        flag = str(i.operands[3])
+        kept = self.flag(flag) if flag in self.at else self.constant(int(flag), "p")
         given = f"[{', '.join(self.use(o, 'f32') for o in sums)}], {left}, {self.use(i.operands[2], 'u64')}, {kept}"
-        line = f"w = m.wgmma({given}, {shape[1]}, {self._here(i)})"
+        line = f"w = m.wgmma({given}, {shape[1]}, {kind!r}, {tuple(turned)}, {self._here(i)})"
         return [line, *(self.put(o, f"w[{k}]", "f32") for k, o in enumerate(sums))]
 
     def _mma(self, i: Instruction) -> list[str]:
-        if i.opcode != "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32":
+        kind = i.parts[-2]
+        shape = "m16n8k8" if kind == "tf32" else "m16n8k16"
+        if i.opcode != f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32" or ("f32", kind, kind) not in KINDS:
             raise Unsupported(i)
-        d, a, b, c = i.operands
-        given = [
-            f"[{', '.join(self.use(o, kind) for o in part)}]" for part, kind in ((a, "b32"), (b, "b32"), (c, "f32"))
-        ]
-        return [f"w = m.mma({', '.join(given)}, {self._mask or None}, {self._here(i)})",
-                *(self.put(o, f"w[{k}]", "f32") for k, o in enumerate(d))]  # fmt: skip
+        d, *rest = i.operands
+        types = ("b32", "b32", "f32")
+        given = [f"[{', '.join(self.use(o, t) for o in part)}]" for part, t in zip(rest, types, strict=True)]
+        line = f"w = m.mma({', '.join(given)}, {kind!r}, {self._mask or None}, {self._here(i)})"
+        return [line, *(self.put(o, f"w[{k}]", "f32") for k, o in enumerate(d))]
