@@ -1,4 +1,6 @@
-"""The fused product's random numbers on their own."""
+# ruff: noqa: ANN001, ANN201
+# mypy: ignore-errors
+"""The normal numbers of the fused product alone."""
 
 from __future__ import annotations
 
@@ -7,14 +9,13 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from crossbar.gpu_product_kernel import _normal
+from crossbar.gpu_noise_kernel import normal
 
 jit: Any = triton.jit
 
 
 @jit
-def numbers(noise, element, out, N: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Of the first draw, for `N` elements."""
-    at = tl.arange(0, N)
-    z = _normal(tl.load(noise), tl.load(noise + 1).to(tl.int32), 0, tl.load(element + at))
-    tl.store(out + at, z)
+def numbers(noise, stage, vector, column, out, BM: tl.constexpr, BN: tl.constexpr):
+    """Those of a block of vectors and columns."""
+    z = normal(noise, stage, vector, column, BM, BN)
+    tl.store(out + tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :], z)

@@ -301,16 +301,19 @@ def test_normal_numbers_are_those_of_the_published_philox() -> None:
 
 
 def test_the_rarest_number_is_one() -> None:
-    """Element 14883995 draws 0x00000093, whose upper 24 bits are 0 and have no logarithm; the largest element too."""
+    """Call 14883995 draws 0x00000093, whose upper 24 bits are 0 and have no logarithm; the last vectors too."""
     from normal_kernel import numbers
 
     noise = torch.tensor([0, 0], device=DEVICE)
-    element = torch.tensor([0, 1, 14883995, 2**31 - 1], dtype=torch.int32, device=DEVICE)
-    out = torch.empty(4, device=DEVICE)
-    numbers[(1,)](noise, element, out, N=4)
-    expected = gpu_oracle.normal(noise, torch.zeros_like(noise[:1]), element.long())
-    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
-    assert 0 < out[2].abs().item() <= (2 * 24 * np.log(2)) ** 0.5
+    call = 14883995
+    for first, column in ((call // 8 * 16, 0), (2**31 - 32, 64)):
+        out = torch.empty(32, 32, device=DEVICE)
+        numbers[(1,)](noise, 0, first, column, out, BM=32, BN=32)
+        vector = torch.arange(first, first + 32, device=DEVICE).view(-1, 1)
+        expected = gpu_oracle.normal(noise, 0 * vector, vector, torch.arange(column, column + 32, device=DEVICE))
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+        if column == 0:
+            assert 0 < out[call % 8, :2].norm().item() == pytest.approx((2 * 24 * np.log(2)) ** 0.5)
 
 
 WIDE = 1e13  # Hz, so that what electrons and heat do is seen
