@@ -18,6 +18,7 @@ from devicelab.noise import BOLTZMANN, CHARGE, apply_stuck, drift, levels, stuck
 from devicelab.variability import normal, resistance_pairs
 
 from .config import Config, Spread
+from .lines import sent
 
 ROOM = 300.0
 """Temperature at which a table's conductances hold [K]."""
@@ -130,7 +131,7 @@ class Population(torch.nn.Module):
         if d.c2c:
             self.written += again
             z = normal(tuple(g.shape), generator(self.config, self.stream, WRITES, self.written))
-            g = g * _lognormal(self._spread(d.c2c, "c2c", g), torch.from_numpy(z).to(g))
+            g = g * _lognormal(self._spread(d.c2c, "c2c", g), sent(torch.from_numpy(z), g.device).to(g.dtype))
         g = self._aged(g)
         if self.kind is not None:
             low: Any = self.low if self.own_low is None else self.own_low
@@ -197,7 +198,7 @@ def through(value: Tensor, of: Tensor) -> Tensor:
 
 def interpolate(x: Tensor, grid: Any, values: Any) -> Tensor:
     """Linear interpolation on an increasing grid, constant beyond its ends; differentiable in `x`."""
-    nodes, heights = (torch.as_tensor(a, dtype=x.dtype, device=x.device) for a in (grid, values))
+    nodes, heights = (sent(torch.as_tensor(a, dtype=x.dtype), x.device) for a in (grid, values))
     if len(nodes) == 1:
         return torch.zeros_like(x) + heights[0]
     inside = x.clamp(nodes[0], nodes[-1])

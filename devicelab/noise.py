@@ -153,7 +153,7 @@ def levels(
         return even[np.searchsorted(middle, g)]
     import torch
 
-    grid, edges = (torch.as_tensor(a, dtype=g.dtype, device=g.device) for a in (even, middle))
+    grid, edges = (torch.as_tensor(a, dtype=g.dtype).to(g.device, non_blocking=g.is_cuda) for a in (even, middle))
     return grid[torch.searchsorted(edges, g.contiguous())]
 
 

@@ -55,6 +55,13 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
         yield there
 
 
+@pytest.fixture(params=[PRETENDED, CUDA])
+def a_gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """A GPU, or a pretended one."""
+    with placed(request.param) as there:
+        yield there
+
+
 @contextmanager
 def placed(name: str) -> Iterator[torch.device]:
     """The device of this name; a pretended one is there meanwhile."""

@@ -146,7 +146,7 @@ class Gpu(TorchDispatchMode):
         name = func._schema.name
         if torch.is_inference_mode_enabled():
             raise NotImplementedError("the pretended GPU knows no inference mode; use torch.no_grad()")
-        if name not in MOVES:
+        if name not in MOVES and device is None:  # else it makes something there like something here
             _check(func, name, args, kwargs)
         self._count(func, name, args, kwargs)
         kept: dict[int, Pretended] = {}
@@ -190,7 +190,9 @@ class Gpu(TorchDispatchMode):
             target = kwargs.get("device") if name == "aten::_to_copy" else args[0].device
             source = args[0] if name == "aten::_to_copy" else args[1]
             kind = None if target is None else target.type
-            if not isinstance(source, Pretended) and kind == "cuda" and source.numel():
+            # what is sent without blocking is read before the call returns, and nothing waits for its arrival
+            blocks = not (kwargs.get("non_blocking") or args[2:] == (True,)) or self.tape is not None
+            if not isinstance(source, Pretended) and kind == "cuda" and source.numel() and blocks:
                 self._waited(self.sent, short)
             waits = isinstance(source, Pretended) and kind == "cpu"
         elif short in ("index", "index_put", "index_put_", "_index_put_impl_"):

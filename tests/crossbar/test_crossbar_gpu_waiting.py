@@ -169,17 +169,47 @@ def test_waiting_is_seen() -> None:
             waits_for_nothing(Waits(what), x)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("config", OPTIONS.values(), ids=OPTIONS.keys())
-def test_on_a_gpu(config: Config) -> None:
+@contextmanager
+def watched() -> Iterator[None]:
+    """Raises where the host waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+DEVICES = CONVERTERS.but(devices__levels=16, devices__d2d=0.1, devices__c2c=0.05, devices__stuck_on=0.02)
+
+
+@pytest.mark.parametrize("config", [*OPTIONS.values(), DEVICES], ids=[*OPTIONS.keys(), "devices"])
+def test_options_on_a_gpu(config: Config, a_gpu: torch.device) -> None:
     net, x = small()
-    net, x = net.cuda(), x.cuda()
+    net, x = net.to(a_gpu), x.to(a_gpu)
     mapped = convert(net, None, config, calibration=x)
     with torch.no_grad():
         mapped(x)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with watched():
             mapped(x)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+    if config.wires is not None:
+        return  # a write through lines is checked
+    mapped.train()
+    mapped(x).sum().backward()
+    with watched():
+        mapped(x).sum().backward()
+
+
+@pytest.mark.parametrize(("layer", "x"), LAYERS.values(), ids=LAYERS.keys())
+def test_layers_on_a_gpu(layer: nn.Module, x: Tensor, a_gpu: torch.device) -> None:
+    there, x = copy.deepcopy(layer).eval().to(a_gpu), x.to(a_gpu)
+    mapped = convert(there, None, CONVERTERS, calibration=x)
+    for _ in range(2):
+        with torch.no_grad():
+            mapped(x)
+        with watched(), torch.no_grad():
+            mapped(x)
+        mapped.train()
+        tree_leaves(mapped(x))[0].sum().backward()
+        with watched():
+            tree_leaves(mapped(x))[0].sum().backward()
+        mapped.eval()

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor, Tensor], Any], type[Exception], str]]
     "numpy": (lambda there, here: there.numpy(), TypeError, "convert cuda"),
     "numpy by itself": (lambda there, here: np.asarray(there), TypeError, "convert cuda"),
     "generator": (
-        lambda there, here: torch.randn(3, device="cuda", generator=torch.Generator()), RuntimeError, "generator",
+        lambda there, here: there.clone().normal_(generator=torch.Generator()), RuntimeError, "generator",
     ),
     "kernel for CPUs": (lambda there, here: torch.ops.devicelab.powers(there[0], there), TypeError, "memory"),
 }  # fmt: skip
@@ -102,6 +102,30 @@ def test_waiting(what: Callable[[Tensor], Any], count: int, gpu: Gpu) -> None:
     if count:
         with pytest.raises(RuntimeError, match="synchronizing"):
             what(a)
+
+
+def test_sending(gpu: Gpu) -> None:
+    A.to(HERE)
+    torch.empty_like(A, device=HERE).copy_(A)
+    assert gpu.sent.total() == 2
+    A.to(HERE, non_blocking=True)
+    torch.empty_like(A, device=HERE).copy_(A, non_blocking=True)
+    assert gpu.sent.total() == 2
+
+
+def test_a_graph_does_the_same_in_the_same_memory(gpu: Gpu) -> None:
+    a, total = A.cuda(), torch.zeros(4, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = (a[1] + 1).square()
+        total += out
+    a.copy_(2 * A)
+    graph.replay()
+    assert torch.equal(out.cpu(), (2 * A[1] + 1).square())
+    assert torch.equal(total.cpu(), (A[1] + 1).square() + (2 * A[1] + 1).square())
+    for what in (lambda: a.sum().item(), lambda: A.to(HERE, non_blocking=True)):
+        with pytest.raises(RuntimeError, match="synchronizing"), torch.cuda.graph(graph):
+            what()
 
 
 def test_networks_move_train_and_are_copied(gpu: Gpu) -> None:
