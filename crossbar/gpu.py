@@ -29,6 +29,37 @@ LARGEST = 1024
 SINGLE = 1e-5
 """Tolerance down to which float32 cells are solved in float32 throughout; below it sums are float64."""
 
+
+@dataclass(frozen=True)
+class Launch:
+    """How a kernel is launched; `bench_cuda.py --tune` says what is best."""
+
+    warps: int
+    registers: int | None = None  # most of a thread; more are kept in memory
+    programs: int = 1  # most on a multiprocessor, of those with a scratch space
+
+
+RESIDENT = {16: Launch(1, 96), 32: Launch(2, 168), 64: Launch(8, 128)}
+"""Tiles on chip by their side; a thread has four columns of every line of a band of word lines."""
+RESIDENT_DOUBLE = {16: Launch(2), 32: Launch(8), 64: Launch(8)}
+"""The same with sums in float64."""
+BLOCKED = {
+    16: Launch(8, None, 2),
+    32: Launch(8, None, 2),
+    64: Launch(8, None, 2),
+    128: Launch(16),
+    256: Launch(16),
+    512: Launch(16),
+    1024: Launch(16),
+}
+"""Tiles in a scratch space by their columns."""
+BLOCKED_DOUBLE = Launch(8)
+"""The same with sums in float64, of any size."""
+CELLS = 128
+"""Of one line of every band that a warp has: four a thread, which it reads at once."""
+CACHED = 0.75
+"""Share of the second-level cache that scratch spaces of more than one program a multiprocessor may take."""
+
 OHMIC, SINH, TABLE, POLYNOMIAL = 0, 1, 2, 3
 CONVERGED = 1
 
@@ -91,8 +122,11 @@ def packed(circuit: Circuit, low: float, high: float, rtol: float) -> Packed | N
         nodes,
         bins,
         pieces,
-        flip.columns(flip.rows(_closed(circuit.lines.word), 0), -1).to(real).contiguous(),
-        flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).to(real).contiguous(),
+        _from_ends(flip.columns(flip.rows(_closed(circuit.lines.word), 0), -1)).to(real).contiguous(),
+        _from_ends(flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).flip(-1))
+        .flip(-1)
+        .mT.to(real)
+        .contiguous(),
         math.prod(stack),
         [kind, halvings, len(g), refine],
         rtol - taken,
@@ -186,6 +220,11 @@ def _closed(line: Line) -> Tensor:
     return (line.before if line.from_end is None else line.after).detach()
 
 
+def _from_ends(segments: Tensor) -> Tensor:
+    """Resistances from the ends of lines to their nodes, [lines or 1, nodes]."""
+    return segments.double().cumsum(-1)
+
+
 def _stacked(a: Tensor, tiles: tuple[int, ...]) -> Tensor:
     """[*tiles or fewer, p, q] as [tiles or 1, p, q]."""
     if math.prod(a.shape[:-2]) == 1:
@@ -266,8 +305,8 @@ def newton_gpu(
         nodes: Of a table, or the ends of a polynomial's range [V].
         bins: Piece in which each of a row of equal bins starts, int32.
         pieces: Cubic coefficients of a table, [nodes - 1, ranks, 4], or of polynomials, [ranks, terms].
-        word: Resistances before each cell of a word line [ohm], [1 or m, n].
-        bit: Resistances below each cell of a bit line [ohm], [1 or n, m].
+        word: Resistances from the driver of a word line to each of its cells [ohm], [1 or m, n].
+        bit: Resistances from each cell of a bit line to its sense [ohm], [m, 1 or n].
         tiles: Number of tiles.
         law: Kind of cell, doublings of sinh, rank of the table, nodes in one bin or terms of a polynomial.
         rtol: Bound on the relative residual.
@@ -299,34 +338,36 @@ def newton_gpu(
         "RANKS": ranks,
         "REFINE": refine,
         "WORDS_ALIKE": word.shape[0] == 1,
-        "BITS_ALIKE": bit.shape[0] == 1,
+        "BITS_ALIKE": bit.shape[1] == 1,
         "KEEP": keep,
         "ACC": compiled.tl.float64 if v_wl.dtype == torch.float64 else compiled.tl.float32,
     }
     columns = max(16, _power_of_two(n))
+    single = v_wl.dtype == torch.float32
     inputs = (v_wl, v_bl, g, steepness, nodes, bins, pieces, word, bit)
     if max(m, n) <= LARGEST_RESIDENT:
         side = max(16, _power_of_two(max(m, n)))
+        launch = on_chip(side, single=single)
         compiled.resident[(tiles * b,)](
             *inputs,
             *results,
             *sizes,
             *strides,
-            ROWS=side,
-            COLUMNS=side,
-            num_warps=max(1, side * side // 512),
+            **blocks(launch, side, side),
+            **_options(launch),
             **choices,
         )
         return results
-    rows = min(16, 2048 // columns)
-    padded = -(-m // rows) * rows
-    programs = min(tiles * b, _programs(v_wl.device))
+    launch = in_scratch(columns, single=single)
+    block = blocks(launch, columns, None)
+    cells = -(-m // block["BANDS"]) * block["BANDS"] * columns
+    programs = min(tiles * b, _programs(v_wl.device, cells * (16 if single else 32), launch.programs))
     scratch = (
-        torch.empty(programs, 5, padded, columns, dtype=torch.float32, device=v_wl.device),
-        torch.empty(programs, 3, padded, columns, dtype=v_wl.dtype, device=v_wl.device),
+        torch.empty(programs, 3 if single else 4, cells, dtype=torch.float32, device=v_wl.device),
+        torch.empty(programs, 1 if single else 2, cells, dtype=v_wl.dtype, device=v_wl.device),
     )
     in_blocks.blocked[(programs,)](
-        *inputs, *scratch, *results, *sizes, tiles * b, *strides, ROWS=rows, COLUMNS=columns, num_warps=8, **choices
+        *inputs, *scratch, *results, *sizes, tiles * b, *strides, **block, **_options(launch), **choices
     )
     return results
 
@@ -352,6 +393,41 @@ def _power_of_two(a: int) -> int:
     return 1 << (a - 1).bit_length()
 
 
-def _programs(device: torch.device) -> int:
-    """Programs that run at once: one a multiprocessor; a few on the interpreter."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+def on_chip(side: int, *, single: bool) -> Launch:
+    """How tiles on chip are solved."""
+    return (RESIDENT if single else RESIDENT_DOUBLE)[side]
+
+
+def in_scratch(columns: int, *, single: bool) -> Launch:
+    """How tiles in a scratch space are solved."""
+    return BLOCKED[columns] if single else BLOCKED_DOUBLE
+
+
+def blocks(launch: Launch, columns: int, rows: int | None) -> dict[str, int]:
+    """Sizes of bands of word lines, for kernels that hold all `rows` or, without a number, go down the bands."""
+    bands = max(1, CELLS * launch.warps // columns)
+    if rows is None:
+        return {"BANDS": bands, "COLUMNS": columns}
+    bands = min(rows, bands)
+    return {"BANDS": bands, "DEPTH": rows // bands, "COLUMNS": columns}
+
+
+def _options(launch: Launch) -> dict[str, int]:
+    """What Triton is told; limits of registers where they are known, on NVIDIA's chips."""
+    most = {"maxnreg": launch.registers} if launch.registers and torch.version.cuda else {}
+    return {"num_warps": launch.warps, **most}
+
+
+def _programs(device: torch.device, each: int, most: int) -> int:
+    """Programs that run at once, of which each needs `each` bytes of scratch space; two on the interpreter.
+
+    As many as fit `CACHED` of the second-level cache, but one to `most` a multiprocessor, and no more than a quarter of
+    the free memory holds.
+    """
+    if device.type != "cuda":
+        return 2
+    chip = torch.cuda.get_device_properties(device)
+    processors = chip.multi_processor_count
+    fitting = int(CACHED * getattr(chip, "L2_cache_size", 0)) // each // processors
+    free = torch.cuda.mem_get_info(device)[0] // 4
+    return max(1, min(processors * max(1, min(fitting, most)), free // each))

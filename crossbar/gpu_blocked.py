@@ -1,6 +1,12 @@
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN201, ANN202, SIM300
 # mypy: ignore-errors
-"""Method c on a GPU for tiles of any number of word lines, whose state is kept in a scratch space; see `gpu_kernel`."""
+"""Method c on a GPU for tiles of any number of word lines, whose state is kept in a scratch space; see `gpu_kernel`.
+
+A program takes the tile apart in bands of word lines and goes down all bands at the same time, a line of each at a
+time. What a bit line loses is, band by band, a running sum from the top of the band plus what `bands` finds from the
+bands' totals when all have come down: the next pass adds it, and products with it follow from sums over columns. So
+one pass makes one step of conjugate gradients; within it no thread waits for another.
+"""
 
 from __future__ import annotations
 
@@ -9,173 +15,174 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .gpu_kernel import MAX_CG, NOTHING, accuracy, largest, smallest, store_summary, summed, verdict
+from .gpu_kernel import (
+    MAX_CG,
+    NOTHING,
+    accuracy,
+    along,
+    bands,
+    down_to_sense,
+    four_sums,
+    from_driver,
+    rounded,
+    store_summary,
+    verdict,
+)
 from .gpu_laws import law
 
 jit: Any = triton.jit
 
+DEFERRED = tl.constexpr(1e-2)
+"""Share of a squared residual that must be left for a step to be taken together with the next one."""
+
 
 @jit
-def _point_down(
-    xs, vs, area, drives, ground, cells, steepness, nodes, bins, pieces, word_segments, word,
-    m, n, n_blocks, rank_stride, n_nodes, n_bins, newton, scale, alpha, floor, span,
-    KIND: tl.constexpr, HALVINGS: tl.constexpr, RANKS: tl.constexpr, REFINE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORDS_ALIKE: tl.constexpr, ACC: tl.constexpr,
+def _currents(
+    vs, fs, rs, ps, ds, xs, drives, ground, cells, steepness, nodes, bins, pieces, to_driver, to_sense, ends,
+    m, n, depth, rank_stride, n_nodes, n_bins, newton, per_p, per_r, begun, floor,
+    KIND: tl.constexpr, HALVINGS: tl.constexpr, RANKS: tl.constexpr, REFINE: tl.constexpr, BANDS: tl.constexpr,
+    COLUMNS: tl.constexpr, WORDS_ALIKE: tl.constexpr, BITS_ALIKE: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Down the blocks: the Newton step taken, currents, drops along word lines.
+    """Down the bands: the rest of the Newton step taken, currents, and Kirchhoff's voltage law of a band by itself.
 
-    Returns currents of the bit lines, whether a conductance has shot up (if positive), the largest and the whole
-    conductance of a line and of all cells, the extremes of the voltages, and the largest drive.
+    Returns sums of the currents in every band for `bands`, the longest word line's currents and conductances, the same
+    of bit lines by band, whether a conductance has shot up, the extremes of the voltages, and the largest drive.
     """
-    column = tl.arange(0, COLUMNS)[None, :]
-    below = tl.zeros([1, COLUMNS], ACC)
-    steep, widest, sum_d, low, high = -1.0, 0.0, 0.0, 0.0, 0.0
-    column_d = tl.zeros([1, COLUMNS], tl.float32)
-    for k in range(n_blocks):
-        row = k * ROWS + tl.arange(0, ROWS)[:, None]
-        at = row * COLUMNS + column
+    band, column = tl.arange(0, BANDS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    below, weighted = tl.zeros([BANDS, COLUMNS], ACC), tl.zeros([BANDS, COLUMNS], ACC)
+    sizes, widths = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    low, high = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    steep, span = tl.full([BANDS, COLUMNS], -1.0, tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    longest, widest = tl.zeros([BANDS], tl.float32), tl.zeros([BANDS], tl.float32)
+    for k in range(depth):
+        at = (k * BANDS + band) * COLUMNS + column
+        row = band * depth + k
         inside = (row < m) & (column < n)
         cell = row * n + column
         drive = tl.load(drives + row, mask=row < m, other=0.0).to(ACC)
         applied = tl.where(inside, drive - ground, 0.0)
         if newton == 0:
             v = applied
-            before = tl.full([ROWS, COLUMNS], float("inf"), tl.float32)
-            span = tl.maximum(span, largest(tl.abs(applied)).to(tl.float32))
+            before = tl.full([BANDS, COLUMNS], float("inf"), tl.float32)
+            span = tl.maximum(span, tl.abs(applied).to(tl.float32))
         else:
-            v = tl.load(vs + at) + (scale * (tl.load(xs + at) + alpha * tl.load(xs + area + at))).to(ACC)
-            before = tl.load(xs + 4 * area + at)
+            v = tl.load(vs + at) + (per_p * tl.load(ps + at) + per_r * tl.load(rs + at)).to(ACC)
+            if ACC == tl.float64:
+                v += tl.load(xs + at, mask=begun > 0, other=0.0).to(ACC)
+            before = tl.load(ds + at)
         seen = tl.where(inside, v, 0.0).to(tl.float32)
-        low, high = tl.minimum(low, smallest(seen)), tl.maximum(high, largest(seen))
+        low, high = tl.minimum(low, seen), tl.maximum(high, seen)
         i, wide = law(
             v, cells, steepness, cell, inside, rank_stride, nodes, bins, pieces, n_nodes, n_bins,
             KIND, HALVINGS, RANKS, REFINE,
         )  # fmt: skip
         d = wide.to(tl.float32)
-        steep = tl.maximum(steep, largest(d - 10.0 * tl.maximum(before, floor)))
-        if not WORDS_ALIKE:
-            word = tl.load(word_segments + cell, mask=inside, other=0.0).to(ACC)
-        drop = tl.cumsum(word * tl.cumsum(i, axis=1, reverse=True), axis=1)
+        steep = tl.maximum(steep, d - 10.0 * tl.maximum(before, floor))
+        word = from_driver(to_driver, row, column, n, inside, WORDS_ALIKE).to(ACC)
+        bit = down_to_sense(to_sense, row, column, m, n, inside, BITS_ALIKE).to(ACC) - ends
+        below += i
+        weighted += bit * i
         tl.store(vs + at, v)
-        tl.store(xs + 4 * area + at, d)
-        tl.store(vs + area + at, i)
-        tl.store(vs + 2 * area + at, tl.where(inside, applied - v - drop, 0.0))
-        below += tl.sum(i, axis=0)[None, :]
-        widest = tl.maximum(widest, tl.max(tl.sum(d, axis=1), axis=0))
-        column_d += tl.sum(d, axis=0)[None, :]
-        sum_d += summed(d)
-    return below, steep, tl.maximum(widest, largest(column_d)), sum_d, low, high, span
+        tl.store(ds + at, d)
+        tl.store(fs + at, applied - v - along(i, word) - (bit * below - weighted))
+        size, width = rounded(tl.abs(i).to(tl.float32)), rounded(d)
+        sizes += size
+        widths += width
+        longest = tl.maximum(longest, tl.sum(size, axis=1))
+        widest = tl.maximum(widest, tl.sum(width, axis=1))
+    return below, weighted, tl.max(longest), tl.max(widest), sizes, widths, steep, low, high, span
 
 
 @jit
-def _point_up(
-    xs, vs, area, below, bit_segments, m, n, n_blocks,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BITS_ALIKE: tl.constexpr, ACC: tl.constexpr,
+def _errors(
+    fs, rs, ds, slope, base, to_sense, ends, m, n, depth,
+    BANDS: tl.constexpr, COLUMNS: tl.constexpr, BITS_ALIKE: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Up the blocks: drops along bit lines, what is left of Kirchhoff's laws.
-
-    Returns the largest error and the largest current of a line, and the largest error of a voltage.
-    """
-    column = tl.arange(0, COLUMNS)[None, :]
-    rise = tl.zeros([1, COLUMNS], ACC)
-    worst, size, scale = 0.0, 0.0, 0.0
-    column_error = tl.zeros([1, COLUMNS], tl.float32)
-    column_size = tl.zeros([1, COLUMNS], tl.float32)
-    for k in range(n_blocks):
-        row = (n_blocks - 1 - k) * ROWS + tl.arange(0, ROWS)[:, None]
-        at = row * COLUMNS + column
+    """Down the bands: what is left of Kirchhoff's laws. Returns the largest error of a line and of a voltage."""
+    band, column = tl.arange(0, BANDS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    errors, scale = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    longest = tl.zeros([BANDS], tl.float32)
+    for k in range(depth):
+        at = (k * BANDS + band) * COLUMNS + column
+        row = band * depth + k
         inside = (row < m) & (column < n)
-        bit = _below(bit_segments, row, column, m, inside, BITS_ALIKE).to(ACC)
-        i = tl.load(vs + area + at)
-        lost = bit * (below - (tl.cumsum(i, axis=0, reverse=True) - i))
-        f = tl.where(inside, tl.load(vs + 2 * area + at) - rise - tl.cumsum(lost, axis=0, reverse=True), 0.0)
-        f_32 = f.to(tl.float32)
-        tl.store(xs + 2 * area + at, f_32)
-        scale = tl.maximum(scale, largest(tl.abs(f_32)))
-        error = tl.load(xs + 4 * area + at) * tl.abs(f_32)
-        i_32 = tl.abs(i).to(tl.float32)
-        worst = tl.maximum(worst, tl.max(tl.sum(error, axis=1), axis=0))
-        size = tl.maximum(size, tl.max(tl.sum(i_32, axis=1), axis=0))
-        column_error += tl.sum(error, axis=0)[None, :]
-        column_size += tl.sum(i_32, axis=0)[None, :]
-        rise += tl.sum(lost, axis=0)[None, :]
-        below -= tl.sum(i, axis=0)[None, :]
-    return tl.maximum(worst, largest(column_error)), tl.maximum(size, largest(column_size)), scale
+        bit = down_to_sense(to_sense, row, column, m, n, inside, BITS_ALIKE).to(ACC) - ends
+        f = tl.where(inside, tl.load(fs + at) - bit * slope - base, 0.0).to(tl.float32)
+        tl.store(rs + at, f)
+        error = rounded(tl.load(ds + at) * tl.abs(f))
+        errors += error
+        longest = tl.maximum(longest, tl.sum(error, axis=1))
+        scale = tl.maximum(scale, tl.abs(f))
+    finite = tl.sum(errors) < float("inf")
+    worst = tl.maximum(tl.max(longest), tl.max(tl.sum(errors, axis=0)))
+    return tl.where(finite, worst, float("inf")), tl.max(scale)
 
 
 @jit
-def _gradient_down(
-    xs, area, word_segments, word, m, n, n_blocks, steps, unit, alpha, beta,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORDS_ALIKE: tl.constexpr, ACC: tl.constexpr,
+def _step(
+    ps, rs, ds, xs, slope, base, to_driver, to_sense, ends, m, n, depth, steps, unit, alpha, beta,
+    flush, begun, per_p, per_r,
+    BANDS: tl.constexpr, COLUMNS: tl.constexpr, WORDS_ALIKE: tl.constexpr, BITS_ALIKE: tl.constexpr,
+    MERGED: tl.constexpr,
 ):  # fmt: skip
-    """Down the blocks: the last step of conjugate gradients taken, the next direction, its drops along word lines.
+    """Down the bands: the last step of conjugate gradients taken, and the next direction p with its image q.
 
-    Returns what the direction draws from the bit lines, and products of residual and direction.
+    The image of the last direction is found again rather than kept. Returns `slope` and `base` of the next, and the
+    products r.r, p.r, p.q and q.q.
     """
-    column = tl.arange(0, COLUMNS)[None, :]
-    ps, rs, ts = xs + area, xs + 2 * area, xs + 3 * area
-    under = tl.zeros([1, COLUMNS], tl.float32)
-    rr, pr = 0.0, 0.0
-    for k in range(n_blocks):
-        row = k * ROWS + tl.arange(0, ROWS)[:, None]
-        at = row * COLUMNS + column
+    band, column = tl.arange(0, BANDS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    old_below, old_weighted = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    below, weighted = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    rr, pr = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
+    # sums over d, with and without t, the part of q that is known here, and `bit`
+    pt, tt, t1 = tl.zeros_like(rr), tl.zeros_like(rr), tl.zeros_like(rr)
+    tb, d1, db, dbb = tl.zeros_like(rr), tl.zeros_like(rr), tl.zeros_like(rr), tl.zeros_like(rr)
+    for k in range(depth):
+        at = (k * BANDS + band) * COLUMNS + column
+        row = band * depth + k
+        inside = (row < m) & (column < n)
+        d = tl.load(ds + at)
+        r = tl.load(rs + at)
+        word = from_driver(to_driver, row, column, n, inside, WORDS_ALIKE).to(tl.float32)
+        bit = down_to_sense(to_sense, row, column, m, n, inside, BITS_ALIKE).to(tl.float32) - ends
         if steps == 0:
-            r = unit * tl.load(rs + at)
-            p = tl.zeros([ROWS, COLUMNS], tl.float32)
-            tl.store(xs + at, p)
+            r = unit * r
+            p = r
         else:
             p = tl.load(ps + at)
-            r = tl.load(rs + at) - alpha * tl.load(ts + at)
-            tl.store(xs + at, tl.load(xs + at) + alpha * p)
-        d = tl.load(xs + 4 * area + at)
-        p = r + beta * p
-        drawn = d * p
-        if not WORDS_ALIKE:
-            inside = (row < m) & (column < n)
-            word = tl.load(word_segments + row * n + column, mask=inside, other=0.0).to(ACC)
-        drop = tl.cumsum(word.to(tl.float32) * tl.cumsum(drawn, axis=1, reverse=True), axis=1)
+            if flush > 0:
+                taken = per_p * p + per_r * r
+                if MERGED:
+                    tl.store(xs + at, tl.load(xs + at) + taken)
+                else:
+                    tl.store(xs + at, tl.load(xs + at, mask=begun > 0, other=0.0) + taken)
+            drawn = d * p
+            old_below += drawn
+            old_weighted += bit * drawn
+            r -= alpha * (p + along(drawn, word) + (bit * (old_below + slope) - old_weighted) + base)
+            p = r + beta * p
         tl.store(rs + at, r)
         tl.store(ps + at, p)
-        tl.store(ts + at, p + drop)
-        rr += summed(d * r * r)
-        pr += summed(drawn * r)
-        under += tl.sum(drawn, axis=0)[None, :]
-    return under, rr, pr
-
-
-@jit
-def _gradient_up(
-    xs, area, under, bit_segments, m, n, n_blocks, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BITS_ALIKE: tl.constexpr
-):
-    """Up the blocks: the direction's drops along bit lines, and products of direction and image."""
-    column = tl.arange(0, COLUMNS)[None, :]
-    ts = xs + 3 * area
-    lift = tl.zeros([1, COLUMNS], tl.float32)
-    pq, qq = 0.0, 0.0
-    for k in range(n_blocks):
-        row = (n_blocks - 1 - k) * ROWS + tl.arange(0, ROWS)[:, None]
-        at = row * COLUMNS + column
-        bit = _below(bit_segments, row, column, m, (row < m) & (column < n), BITS_ALIKE).to(tl.float32)
-        d = tl.load(xs + 4 * area + at)
-        drawn = d * tl.load(xs + area + at)
-        lost = bit * (under - (tl.cumsum(drawn, axis=0, reverse=True) - drawn))
-        q = tl.load(ts + at) + lift + tl.cumsum(lost, axis=0, reverse=True)
-        tl.store(ts + at, q)
-        pq += summed(drawn * q)
-        qq += summed(d * q * q)
-        lift += tl.sum(lost, axis=0)[None, :]
-        under -= tl.sum(drawn, axis=0)[None, :]
-    return pq, qq
-
-
-@jit
-def _below(bit_segments, row, column, m, inside, BITS_ALIKE: tl.constexpr):
-    """Resistances below each cell of a block."""
-    if BITS_ALIKE:
-        found = tl.load(bit_segments + row, mask=row < m, other=0.0)
-    else:
-        found = tl.load(bit_segments + column * m + row, mask=inside, other=0.0)
-    return found
+        drawn = d * p
+        below += drawn
+        weighted += bit * drawn
+        t = p + along(drawn, word) + (bit * below - weighted)
+        dt = d * t
+        dbit = d * bit
+        rr += d * r * r
+        pr += drawn * r
+        pt += drawn * t
+        tt += dt * t
+        t1 += dt
+        tb += dt * bit
+        d1 += d
+        db += dbit
+        dbb += dbit * bit
+    slope, base = bands(below, weighted, ends)
+    pq = pt + slope * weighted + base * below
+    qq = tt + 2.0 * (slope * tb + base * t1) + slope * (slope * dbb + 2.0 * base * db) + base * base * d1
+    rr, pr, pq, qq = four_sums(rr, pr, pq, qq)
+    return slope, base, rr, pr, pq, qq
 
 
 @jit
@@ -187,10 +194,10 @@ def blocked(
     nodes,
     bins,
     pieces,
-    word_segments,
-    bit_segments,
-    inner,  # [programs, 5, blocks * ROWS, COLUMNS] float32: step, direction, residual, image, conductance
-    outer,  # [programs, 3, blocks * ROWS, COLUMNS]: voltage, current, line drop
+    to_driver,
+    to_sense,
+    inner,  # [programs, 3 or 4, depth, BANDS, COLUMNS] float32: direction, residual, conductance; step if float64
+    outer,  # [programs, 1 or 2, depth, BANDS, COLUMNS]: voltage; Kirchhoff's voltage law if float64
     i_out,
     v_out,
     extremes,
@@ -211,77 +218,94 @@ def blocked(
     HALVINGS: tl.constexpr,
     RANKS: tl.constexpr,
     REFINE: tl.constexpr,
-    ROWS: tl.constexpr,
+    BANDS: tl.constexpr,
     COLUMNS: tl.constexpr,
     WORDS_ALIKE: tl.constexpr,
     BITS_ALIKE: tl.constexpr,
     KEEP: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Input vectors one after the other, each in blocks of `ROWS` word lines.
+    """Input vectors one after the other, each in `BANDS` bands of word lines.
 
-    Every iteration goes down the blocks, along the word lines, and up again, along the bit lines. Barriers separate the
-    two ways, as a thread reads what others wrote.
+    Barriers separate the passes, so that it does not matter which thread has which cell.
     """
-    n_blocks = tl.cdiv(m, ROWS)
-    area = n_blocks * ROWS * COLUMNS
+    MERGED: tl.constexpr = ACC == tl.float32
+    depth = tl.cdiv(m, BANDS)
+    area = depth * BANDS * COLUMNS
     program = tl.program_id(0).to(tl.int64)
-    xs = inner + program * 5 * area  # step, direction, residual, image, conductance
-    vs = outer + program * 3 * area  # voltage, current, line drop
-    column = tl.arange(0, COLUMNS)[None, :]
-    word = tl.load(word_segments + column, mask=column < n, other=0.0).to(ACC)  # where they are alike
+    if MERGED:
+        ps, vs = inner + program * 3 * area, outer + program * area
+        xs, fs = vs, ps + area
+    else:
+        ps, vs = inner + program * 4 * area, outer + program * 2 * area
+        xs, fs = ps + 3 * area, vs + area
+    rs, ds = ps + area, ps + 2 * area
+    band, column = tl.arange(0, BANDS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    last = (band + 1) * depth
+    ends = down_to_sense(to_sense, last, column, m, n, (last < m) & (column < n), BITS_ALIKE).to(ACC)
+    ends_32 = ends.to(tl.float32)
     for index in range(program, total, tl.num_programs(0)):
         tile, vector = index // batch, index % batch
         ground = tl.load(v_bl + tile * bl_stride + vector * n + column, mask=column < n, other=0.0).to(ACC)
         drives, cells, steepness = v_wl + tile * wl_stride + vector * m, g + tile * cell_stride, b + tile * cell_stride
-        status, newton, count = 0, 0, 0
-        relative, scale, alpha, floor, span = 0.0, 0.0, 0.0, 0.0, 0.0
-        low, high = 0.0, 0.0
+        status, newton, count, begun = 0, 0, 0, 0
+        relative, floor, span, per_p, per_r, lowest, highest = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         while status == 0:
-            below, steep, widest, sum_d, low, high, span = _point_down(
-                xs, vs, area, drives, ground, cells, steepness, nodes, bins, pieces, word_segments, word,
-                m, n, n_blocks, rank_stride, n_nodes, n_bins, newton, scale, alpha, floor, span,
-                KIND, HALVINGS, RANKS, REFINE, ROWS, COLUMNS, WORDS_ALIKE, ACC,
+            below, weighted, size, widest, sizes, widths, steep, low, high, applied = _currents(
+                vs, fs, rs, ps, ds, xs, drives, ground, cells, steepness, nodes, bins, pieces, to_driver, to_sense,
+                ends, m, n, depth, rank_stride, n_nodes, n_bins, newton, per_p, per_r, begun, floor,
+                KIND, HALVINGS, RANKS, REFINE, BANDS, COLUMNS, WORDS_ALIKE, BITS_ALIKE, ACC,
             )  # fmt: skip
-            tl.store(i_out + index * n + column, below, mask=column < n)
+            tl.store(i_out + index * n + column, tl.sum(below, axis=0)[None, :], mask=column < n)
+            slope, base = bands(below, weighted, ends)
+            lowest, highest, span = tl.min(low), tl.max(high), tl.maximum(span, tl.max(applied))
+            size = tl.maximum(size, tl.max(tl.sum(sizes, axis=0)))
+            size = tl.maximum(size, NOTHING * span * tl.maximum(widest, tl.max(tl.sum(widths, axis=0))))
             tl.debug_barrier()
-            worst, size, scale = _point_up(
-                xs, vs, area, below, bit_segments, m, n, n_blocks, ROWS, COLUMNS, BITS_ALIKE, ACC
+            worst, scale = _errors(
+                fs, rs, ds, slope, base, to_sense, ends, m, n, depth, BANDS, COLUMNS, BITS_ALIKE, ACC
             )
             tl.debug_barrier()
-            size = tl.maximum(size, NOTHING * span * widest)
             relative = tl.where(size > 0.0, worst / tl.where(size > 0.0, size, 1.0), worst)
-            status = verdict(relative, rtol, steep > 0.0, newton)
+            status = verdict(relative, rtol, tl.max(steep) > 0.0, newton)
             count += 1
             if status == 0:
-                # the linear system: the step is x and `alpha` times the direction, in units of `scale`
+                # the linear system, in units of `scale`
                 if newton == 0:
-                    floor = 1e-2 * sum_d / (m * n)
+                    floor = 1e-2 * tl.sum(widths) / (m * n)
                 newton += 1
                 scale = tl.maximum(scale, 1e-30)
+                slope_32, base_32 = tl.zeros([BANDS, COLUMNS], tl.float32), tl.zeros([BANDS, COLUMNS], tl.float32)
                 alpha, beta, goal = 0.0, 0.0, 0.0
-                steps, going = 0, 1
+                owed, per_p, per_r = 0.0, 0.0, 0.0
+                steps, going, flush, begun = 0, 1, 0, 0
                 while going == 1:
-                    under, rr, pr = _gradient_down(
-                        xs, area, word_segments, word, m, n, n_blocks, steps, 1.0 / scale, alpha, beta,
-                        ROWS, COLUMNS, WORDS_ALIKE, ACC,
+                    slope_32, base_32, rr, pr, pq, qq = _step(
+                        ps, rs, ds, xs, slope_32, base_32, to_driver, to_sense, ends_32, m, n, depth, steps,
+                        1.0 / scale, alpha, beta, flush, begun, per_p, per_r,
+                        BANDS, COLUMNS, WORDS_ALIKE, BITS_ALIKE, MERGED,
                     )  # fmt: skip
-                    tl.debug_barrier()
-                    pq, qq = _gradient_up(xs, area, under, bit_segments, m, n, n_blocks, ROWS, COLUMNS, BITS_ALIKE)
                     tl.debug_barrier()
                     if steps == 0:
                         forcing = accuracy(relative, rtol, KIND)
                         goal = rr * forcing * forcing
+                    if flush > 0:
+                        begun, owed = 1, 0.0
+                    else:
+                        owed = alpha  # of the direction before this one: p = r + beta * that one
                     steps += 1
                     alpha = tl.where(pq > 0.0, pr / tl.where(pq > 0.0, pq, 1.0), 0.0)
                     after = tl.maximum(rr + alpha * (alpha * qq - 2.0 * pq), 0.0)  # from products taken before the step
+                    share = tl.where(owed > 0.0, owed / tl.where(owed > 0.0, beta, 1.0), 0.0)
+                    per_p, per_r = scale * (alpha + share), -scale * share
                     beta = after / tl.maximum(rr, 1e-37)
+                    flush = tl.where((owed > 0.0) | (beta < DEFERRED), 1, 0)
                     going = tl.where((after > goal) & (steps < MAX_CG) & (pq > 0.0), 1, 0)
                 count += steps
         if KEEP:
-            for k in range(n_blocks):
-                row = k * ROWS + tl.arange(0, ROWS)[:, None]
-                v = tl.load(vs + row * COLUMNS + column)
+            for k in range(depth):
+                row = band * depth + k
+                v = tl.load(vs + (k * BANDS + band) * COLUMNS + column)
                 tl.store(v_out + index * m * n + row * n + column, v, mask=(row < m) & (column < n))
-        store_summary(index, low, high, relative, status, count, extremes, residual, counts)
+        store_summary(index, lowest, highest, relative, status, count, extremes, residual, counts)
         tl.debug_barrier()

@@ -1,8 +1,9 @@
+# ruff: noqa: RUF005
 """Method c on a GPU: all of Newton's method and conjugate gradients for one input vector in one Triton program.
 
 The same iteration as `newton`. `resident` keeps the state of a whole tile on chip, for tiles up to 64 x 64; `blocked`,
-in `gpu_blocked`, keeps it in a scratch space, goes through it in blocks of word lines twice an iteration, and takes
-tiles of any size. Line drops are two running sums a line. Voltages, currents and residuals are in the accumulating type
+in `gpu_blocked`, keeps it in a scratch space, goes through it once an iteration, and takes tiles of any size. Line
+drops are two running sums a line. Voltages, currents and residuals are in the accumulating type
 (float64 where the tolerance asks for it), the inner conjugate gradients in float32, as a refinement does not need more.
 A vector that has converged stops; nothing is shared between programs.
 
@@ -29,37 +30,45 @@ NOTHING = tl.constexpr(1e-7)
 """Currents smaller than this share of what ideal lines would allow count as rounding."""
 FINEST = tl.constexpr(1e-5)
 """Reduction of the error that float32 conjugate gradients gain in one go."""
+ESTIMATED = tl.constexpr(1e-4)
+"""Share of a squared residual down to which its next value is known from products taken before the step."""
 
 
 @jit
-def _drops(i, word, bit):
-    """Z i: voltage that each cell loses to its two lines; word lines are driven at column 0, bit lines sensed last."""
-    along = tl.cumsum(word * tl.cumsum(i, axis=1, reverse=True), axis=1)
-    return along + tl.cumsum(bit * tl.cumsum(i, axis=0), axis=0, reverse=True)
+def along(i, word):
+    """Voltage that each cell loses to its word line, with `word` the resistance from the driver to each cell.
+
+    A cell feels every current of its line through the wire that both share: the sum of word[min(j, j')] i[j'].
+    """
+    return tl.cumsum(word * i, axis=1) + word * (tl.cumsum(i, axis=1, reverse=True) - i)
 
 
 @jit
-def summed(a):
-    """Sum over an array."""
-    return tl.sum(tl.sum(a, axis=1), axis=0)
+def rounded(a):
+    """Numbers to be added across threads: a product by itself, not within the addition, where threads would differ."""
+    return a + 0.0
 
 
 @jit
-def largest(a):
-    """Largest number of an array."""
-    return tl.max(tl.max(a, axis=1), axis=0)
+def bands(below, weighted, ends):
+    """What bands of word lines add to each other's bit lines: a voltage lost there is `local` + slope * bit + base.
+
+    `bit` is the resistance from a cell down to the end of its band, `below` and `weighted` are a band's currents and
+    their sum weighted by `bit`, and `local` is what cells above and at the same place lose, less `weighted` so far.
+    """
+    heavy = weighted + ends * below
+    slope = tl.cumsum(below, axis=0) - below
+    return slope, weighted + ends * (slope + below) + (tl.cumsum(heavy, axis=0, reverse=True) - heavy)
 
 
 @jit
-def smallest(a):
-    """Smallest number of an array."""
-    return tl.min(tl.min(a, axis=1), axis=0)
-
-
-@jit
-def largest_line(a):
-    """Largest sum over one line of an array."""
-    return tl.maximum(tl.max(tl.sum(a, axis=1), axis=0), tl.max(tl.sum(a, axis=0), axis=0))
+def four_sums(a, b, c, d):
+    """Sums over four arrays that are sums themselves, in one go."""
+    joined = tl.reshape(tl.join(tl.join(a, b), tl.join(c, d)), [a.numel, 2, 2])
+    ab, cd = tl.split(tl.sum(joined, axis=0))
+    first, second = tl.split(ab)
+    third, fourth = tl.split(cd)
+    return first, second, third, fourth
 
 
 @jit
@@ -79,26 +88,95 @@ def verdict(relative, rtol, steep, newton):
 
 
 @jit
-def _conjugate_gradients(f, d, word, bit, forcing):
-    """The step x with (1 + Z D) x = f, in the inner product weighted by D, and applications of Z."""
-    scale = tl.maximum(largest(tl.abs(f)), 1e-30)  # products of small numbers would underflow
-    r = f / scale
+def _drops(i, word, bit, DEPTH: tl.constexpr):
+    """Z i: voltage that each cell loses to its two lines.
+
+    `i` are `DEPTH` arrays, the k-th of every band of word lines; `word` and `bit` the resistances to driver and sense.
+    """
+    above, below = tl.zeros_like(i[0]), tl.zeros_like(i[0])
+    for k in tl.static_range(DEPTH):
+        above += i[k]
+        below += bit[k] * i[k]
+    above = tl.cumsum(above, axis=0) - above
+    below = tl.cumsum(below, axis=0, reverse=True) - below
+    upper = ()
+    for k in tl.static_range(DEPTH):
+        above += i[k]
+        upper = upper + (along(i[k], word[k]) + bit[k] * above,)
+    lost = ()
+    for k in tl.static_range(DEPTH):
+        lost = (upper[DEPTH - 1 - k] + below,) + lost
+        below += bit[DEPTH - 1 - k] * i[DEPTH - 1 - k]
+    return lost
+
+
+@jit
+def _conjugate_gradients(v, f, d, word, bit, scale, forcing, DEPTH: tl.constexpr, ACC: tl.constexpr):
+    """v + x with (1 + Z D) x = f, in the inner product weighted by D, and applications of Z.
+
+    Residuals are in units of `scale`, as products of small numbers would underflow. The length of the next residual
+    comes from products taken before the step, so that one reduction serves a step, unless it falls too far for that.
+    """
+    r = ()
+    for k in tl.static_range(DEPTH):
+        r = r + (f[k] / scale,)
     p = r
-    rr = summed(d * r * r)
-    goal = rr * forcing * forcing
-    x = tl.zeros_like(f)
-    steps = 0
-    while (rr > goal) & (steps < MAX_CG):
-        dp = d * p
-        q = p + _drops(dp, word, bit)
-        alpha = rr / summed(dp * q)
-        x += alpha * p
-        r -= alpha * q
-        after = summed(d * r * r)
-        p = r + (after / rr) * p
-        rr = after
+    goal, steps, going = 0.0, 0, 1
+    while going == 1:
+        drawn = ()
+        for k in tl.static_range(DEPTH):
+            drawn = drawn + (d[k] * p[k],)
+        lost = _drops(drawn, word, bit, DEPTH)
+        rr, pr, pq, qq = tl.zeros_like(d[0]), tl.zeros_like(d[0]), tl.zeros_like(d[0]), tl.zeros_like(d[0])
+        for k in tl.static_range(DEPTH):
+            q = p[k] + lost[k]
+            rr += d[k] * r[k] * r[k]
+            pr += drawn[k] * r[k]
+            pq += drawn[k] * q
+            qq += d[k] * q * q
+        rr, pr, pq, qq = four_sums(rr, pr, pq, qq)
+        if steps == 0:
+            goal = rr * forcing * forcing
+        alpha = tl.where(pq > 0.0, pr / tl.where(pq > 0.0, pq, 1.0), 0.0)
+        after = tl.maximum(rr + alpha * (alpha * qq - 2.0 * pq), 0.0)
+        ahead, left = (), ()
+        for k in tl.static_range(DEPTH):
+            ahead = ahead + (v[k] + (scale * alpha * p[k]).to(ACC),)
+            left = left + (r[k] - alpha * (p[k] + lost[k]),)
+        v, r = ahead, left
+        if after < ESTIMATED * rr:
+            exact = tl.zeros_like(d[0])
+            for k in tl.static_range(DEPTH):
+                exact += d[k] * r[k] * r[k]
+            after = tl.sum(rounded(exact))
+        beta = after / tl.maximum(rr, 1e-37)
+        turned = ()
+        for k in tl.static_range(DEPTH):
+            turned = turned + (r[k] + beta * p[k],)
+        p = turned
         steps += 1
-    return x * scale, steps
+        going = tl.where((after > goal) & (steps < MAX_CG) & (pq > 0.0), 1, 0)
+    return v, steps
+
+
+@jit
+def from_driver(to_driver, row, column, n, inside, WORDS_ALIKE: tl.constexpr):
+    """Resistances from the drivers of word lines to cells."""
+    if WORDS_ALIKE:
+        found = tl.load(to_driver + column, mask=column < n, other=0.0)
+    else:
+        found = tl.load(to_driver + row * n + column, mask=inside, other=0.0)
+    return found
+
+
+@jit
+def down_to_sense(to_sense, row, column, m, n, inside, BITS_ALIKE: tl.constexpr):
+    """Resistances from cells to the sense of bit lines."""
+    if BITS_ALIKE:
+        found = tl.load(to_sense + row, mask=row < m, other=0.0)
+    else:
+        found = tl.load(to_sense + row * n + column, mask=inside, other=0.0)
+    return found
 
 
 @jit
@@ -120,8 +198,8 @@ def resident(
     nodes,
     bins,
     pieces,
-    word_segments,  # [1 or m, n] ohm, before each cell of a word line
-    bit_segments,  # [1 or n, m] ohm, below each cell of a bit line
+    to_driver,  # [1 or m, n] ohm, from the driver of a word line to each of its cells
+    to_sense,  # [m, 1 or n] ohm, from each cell of a bit line to its sense
     i_out,  # [tiles, b, n] A
     v_out,  # [tiles, b, m, n] V, if wanted
     extremes,  # [tiles, b, 2] V, of the cells
@@ -141,61 +219,96 @@ def resident(
     HALVINGS: tl.constexpr,
     RANKS: tl.constexpr,
     REFINE: tl.constexpr,
-    ROWS: tl.constexpr,
+    BANDS: tl.constexpr,
+    DEPTH: tl.constexpr,
     COLUMNS: tl.constexpr,
     WORDS_ALIKE: tl.constexpr,
     BITS_ALIKE: tl.constexpr,
     KEEP: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """One input vector on one tile, everything on chip."""
+    """One input vector on one tile, everything on chip.
+
+    Word lines come in `BANDS` bands of `DEPTH` lines each. A thread holds a few cells of every line of its band, so
+    that sums along bit lines cost additions within a thread and one running sum over the bands.
+    """
     index = tl.program_id(0).to(tl.int64)
     tile, vector = index // batch, index % batch
-    row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
-    inside = (row < m) & (column < n)
-    cell = row * n + column
+    first, column = tl.arange(0, BANDS)[:, None] * DEPTH, tl.arange(0, COLUMNS)[None, :]
     g += tile * cell_stride
     b += tile * cell_stride
-    drive = tl.load(v_wl + tile * wl_stride + vector * m + row, mask=row < m, other=0.0).to(ACC)
     ground = tl.load(v_bl + tile * bl_stride + vector * n + column, mask=column < n, other=0.0).to(ACC)
-    if WORDS_ALIKE:
-        word = tl.load(word_segments + column, mask=column < n, other=0.0).to(ACC)
-    else:
-        word = tl.load(word_segments + cell, mask=inside, other=0.0).to(ACC)
-    if BITS_ALIKE:
-        bit = tl.load(bit_segments + row, mask=row < m, other=0.0).to(ACC)
-    else:
-        bit = tl.load(bit_segments + column * m + row, mask=inside, other=0.0).to(ACC)
-    word_32, bit_32 = word.to(tl.float32), bit.to(tl.float32)
-    v = tl.where(inside, drive - ground, 0.0)
-    span = largest(tl.abs(v)).to(tl.float32)
-    before = tl.zeros([ROWS, COLUMNS], tl.float32)
-    columns = tl.arange(0, COLUMNS)
+    drive, word, bit, word_32, bit_32, v, d = (), (), (), (), (), (), ()
+    span = 0.0
+    for k in tl.static_range(DEPTH):
+        row = first + k
+        inside = (row < m) & (column < n)
+        drive = drive + (tl.load(v_wl + tile * wl_stride + vector * m + row, mask=row < m, other=0.0).to(ACC),)
+        word = word + (from_driver(to_driver, row, column, n, inside, WORDS_ALIKE).to(ACC),)
+        bit = bit + (down_to_sense(to_sense, row, column, m, n, inside, BITS_ALIKE).to(ACC),)
+        word_32 = word_32 + (word[k].to(tl.float32),)
+        bit_32 = bit_32 + (bit[k].to(tl.float32),)
+        v = v + (tl.where(inside, drive[k] - ground, 0.0),)
+        d = d + (tl.zeros([BANDS, COLUMNS], tl.float32),)
+        span = tl.maximum(span, tl.max(tl.abs(v[k])).to(tl.float32))
     status, newton, count = 0, 0, 0
-    relative, floor = 0.0, 0.0
+    relative, floor, low, high = 0.0, 0.0, 0.0, 0.0
     while status == 0:
-        i, wide = law(
-            v, g, b, cell, inside, rank_stride, nodes, bins, pieces, n_nodes, n_bins, KIND, HALVINGS, RANKS, REFINE
-        )
-        d = wide.to(tl.float32)
-        f = tl.where(inside, drive - ground - v - _drops(i, word, bit), 0.0)
-        tl.store(i_out + index * n + columns, tl.sum(i, axis=0), mask=columns < n)
-        f_32 = f.to(tl.float32)
-        worst = largest_line(d * tl.abs(f_32))
-        size = tl.maximum(largest_line(tl.abs(i).to(tl.float32)), NOTHING * span * largest_line(d))
-        relative = tl.where(size > 0.0, worst / tl.where(size > 0.0, size, 1.0), worst)
-        if newton == 0:
-            floor = 1e-2 * summed(d) / (m * n)
-        steep = largest(d - 10.0 * tl.maximum(before, floor)) > 0.0
-        status = verdict(relative, rtol, steep, newton)
+        i, after = (), ()
+        steep = tl.full([BANDS, COLUMNS], -1.0, tl.float32)
+        for k in tl.static_range(DEPTH):
+            row = first + k
+            inside = (row < m) & (column < n)
+            current, wide = law(
+                v[k], g, b, row * n + column, inside, rank_stride, nodes, bins, pieces, n_nodes, n_bins,
+                KIND, HALVINGS, RANKS, REFINE,
+            )  # fmt: skip
+            i = i + (current,)
+            after = after + (wide.to(tl.float32),)
+            steep = tl.maximum(steep, after[k] - 10.0 * tl.maximum(d[k], floor))
+        d = after
+        lost = _drops(i, word, bit, DEPTH)
+        f = ()
+        for k in tl.static_range(DEPTH):
+            inside = (first + k < m) & (column < n)
+            f = f + (tl.where(inside, drive[k] - ground - v[k] - lost[k], 0.0).to(tl.float32),)
+        total, size, error, widths = rounded(i[0]), tl.abs(i[0]).to(tl.float32), d[0] * tl.abs(f[0]), d[0]
+        scale = tl.abs(f[0])
+        size, error, widths = rounded(size), rounded(error), rounded(widths)
+        longest, worst, widest = tl.sum(size, axis=1), tl.sum(error, axis=1), tl.sum(widths, axis=1)
+        for k in tl.static_range(1, DEPTH):
+            size_k, error_k = rounded(tl.abs(i[k]).to(tl.float32)), rounded(d[k] * tl.abs(f[k]))
+            total += i[k]
+            size += size_k
+            error += error_k
+            widths += d[k]
+            scale = tl.maximum(scale, tl.abs(f[k]))
+            longest = tl.maximum(longest, tl.sum(size_k, axis=1))
+            worst = tl.maximum(worst, tl.sum(error_k, axis=1))
+            widest = tl.maximum(widest, tl.sum(rounded(d[k]), axis=1))
+        tl.store(i_out + index * n + column, tl.sum(total, axis=0)[None, :], mask=column < n)
+        largest = tl.maximum(tl.max(longest), tl.max(tl.sum(size, axis=0)))
+        largest = tl.maximum(largest, NOTHING * span * tl.maximum(tl.max(widest), tl.max(tl.sum(widths, axis=0))))
+        unbalanced = tl.maximum(tl.max(worst), tl.max(tl.sum(error, axis=0)))
+        unbalanced = tl.where(
+            tl.sum(error) < float("inf"), unbalanced, float("inf")
+        )  # a maximum hides what is no number
+        relative = tl.where(largest > 0.0, unbalanced / tl.where(largest > 0.0, largest, 1.0), unbalanced)
+        status = verdict(relative, rtol, tl.max(steep) > 0.0, newton)
         count += 1
         if status == 0:
-            x, steps = _conjugate_gradients(f_32, d, word_32, bit_32, accuracy(relative, rtol, KIND))
-            v += x.to(ACC)
-            before = d
+            if newton == 0:
+                floor = 1e-2 * tl.sum(widths) / (m * n)
+            v, steps = _conjugate_gradients(
+                v, f, d, word_32, bit_32, tl.maximum(tl.max(scale), 1e-30), accuracy(relative, rtol, KIND), DEPTH, ACC
+            )
             newton += 1
             count += steps
-    if KEEP:
-        tl.store(v_out + index * m * n + cell, v, mask=inside)
-    v = tl.where(inside, v, 0.0)
-    store_summary(index, smallest(v), largest(v), relative, status, count, extremes, residual, counts)
+    for k in tl.static_range(DEPTH):
+        row = first + k
+        inside = (row < m) & (column < n)
+        if KEEP:
+            tl.store(v_out + index * m * n + row * n + column, v[k], mask=inside)
+        seen = tl.where(inside, v[k], 0.0).to(tl.float32)
+        low, high = tl.minimum(low, tl.min(seen)), tl.maximum(high, tl.max(seen))
+    store_summary(index, low, high, relative, status, count, extremes, residual, counts)

@@ -3,6 +3,8 @@
 python tests/crossbar/compile_gpu_kernels.py resident [--kind sinh] [--arch 90] [--side 64] [--warps 8] [--single]
 python tests/crossbar/compile_gpu_kernels.py tiled [--kind polynomial] [--arch 90] [--rows 16] [--noise] [--digits 1]
 python tests/crossbar/compile_gpu_kernels.py prepared [--kind polynomial] [--noise]
+
+Arrays are taken to begin at multiples of 16 bytes and sizes to be multiples of 16, as Triton finds them at a launch.
 """
 
 from __future__ import annotations
@@ -22,34 +24,34 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from crossbar import gpu_blocked, gpu_kernel, gpu_product, gpu_product_kernel
+from crossbar import gpu, gpu_blocked, gpu_kernel, gpu_product, gpu_product_kernel
 from crossbar.gpu_packing import MOST_WHOLE_BITS
 
 KINDS = {"ohmic": 0, "sinh": 1, "table": 2, "polynomial": 3}
 LAWS = {"linear": 0, "polynomial": 1, "table": 2, "signs": 3}
+ALIGNED = {"m", "n", "wl_stride", "bl_stride", "cell_stride", "rank_stride"}
+"""Sizes that are multiples of 16 in tiles of 16, 32, 64 and more lines."""
 
 
-def compiled(name: str, kind: int, *, arch: int, side: int, warps: int, single: bool) -> tuple[str, int]:
+def compiled(name: str, kind: int, launch: gpu.Launch, *, arch: int, side: int, single: bool) -> tuple[str, int]:
     """What ptxas says of one kernel, and the shared memory of one program [bytes]."""
     kernel = gpu_kernel.resident if name == "resident" else gpu_blocked.blocked
     real, acc = ("*fp32", gpu_kernel.tl.float32) if single else ("*fp64", gpu_kernel.tl.float64)
-    sums = "v_wl v_bl nodes pieces word_segments bit_segments i_out v_out outer"
+    sums = "v_wl v_bl nodes pieces to_driver to_sense i_out v_out outer"
     types = dict.fromkeys(sums.split(), real) | dict.fromkeys(("g", "b", "extremes", "residual", "inner"), "*fp32")
     types |= {"bins": "*i32", "counts": "*i32", "rtol": "fp32"}
-    rows = side if name == "resident" else min(16, 2048 // side)
     choices = {
         "KIND": kind,
         "HALVINGS": 2,
         "RANKS": 2,
         "REFINE": 2 if kind != KINDS["polynomial"] else 8,
-        "ROWS": rows,
-        "COLUMNS": side,
         "WORDS_ALIKE": True,
         "BITS_ALIKE": True,
         "KEEP": False,
         "ACC": acc,
-    }
-    return assembled(kernel, types, choices, arch=arch, warps=warps)
+    } | gpu.blocks(launch, side, side if name == "resident" else None)
+    warps, most = launch.warps, launch.registers
+    return assembled(kernel, types, choices, arch=arch, warps=warps, even=ALIGNED, registers=most)
 
 
 def tiled(
@@ -135,6 +137,7 @@ def assembled(
     warps: int,
     stages: int = 3,
     even: Iterable[str] = (),
+    registers: int | None = None,
 ) -> tuple[str, int]:
     """What ptxas says of one kernel, and the shared memory of one program [bytes]; arguments are int32 by default.
 
@@ -146,7 +149,7 @@ def assembled(
     whole = {arg for arg in names if signature[arg].startswith("*")} | set(even)
     attributes = {(names.index(arg),): [["tt.divisibility", 16]] for arg in whole}
     source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": warps, "num_stages": stages}
+    options = {"num_warps": warps, "num_stages": stages} | ({"maxnreg": registers} if registers else {})
     made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     binaries = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     assembler = sorted(binaries.glob("ptxas*"))[-1]
@@ -164,7 +167,8 @@ def main() -> None:
     parser.add_argument("--kind", choices=list(KINDS | LAWS), help="of cells; all unless given")
     parser.add_argument("--arch", type=int, default=90, help="compute capability, e.g. 80 or 90")
     parser.add_argument("--side", type=int, help="rows and columns of a tile, a power of two")
-    parser.add_argument("--warps", type=int)
+    parser.add_argument("--warps", type=int, help="those of `gpu.RESIDENT` and `gpu.BLOCKED` unless given")
+    parser.add_argument("--registers", type=int, help="most of a thread")
     parser.add_argument("--single", action="store_true", help="float32 throughout")
     parser.add_argument("--rows", type=int, default=16, help="word lines of a tile, for `tiled`")
     parser.add_argument("--noise", action="store_true", help="with noise of reads, for `tiled`")
@@ -189,10 +193,12 @@ def main() -> None:
     if a.kernel in ("prepared", "tiled"):
         return
     side = a.side or (32 if a.kernel == "resident" else 128)
-    warps = a.warps or (4 if a.kernel == "resident" else 8)
+    launch = (gpu.in_scratch if a.kernel == "blocked" else gpu.on_chip)(side, single=a.single)
+    if a.warps or a.registers:
+        launch = gpu.Launch(a.warps or launch.warps, a.registers)
     for label in [a.kind] if a.kind else KINDS:
-        said, shared = compiled(a.kernel, KINDS[label], arch=a.arch, side=side, warps=warps, single=a.single)
-        show(f"{a.kernel} {side} wide, {label}, {warps} warps", said, shared)
+        said, shared = compiled(a.kernel, KINDS[label], launch, arch=a.arch, side=side, single=a.single)
+        show(f"{a.kernel} {side} wide, {label}, {launch.warps} warps", said, shared, launch.warps)
 
 
 def show(name: str, said: str, shared: int, warps: int = 0) -> None:

@@ -225,6 +225,36 @@ def test_strong_coupling_takes_as_many_steps_as_the_kernel_on_the_cpu(r: float, 
     torch.testing.assert_close(found.i_out.cpu(), on_cpu.i_out, rtol=0, atol=1e-4 * on_cpu.i_out.abs().max().item())
 
 
+def test_lines_that_take_most_of_the_drive_are_solved_in_single_precision(kernel: str) -> None:
+    """What is lost along 256 columns of 20 ohm is a hundred times what cells keep: rounding must not add up."""
+    m, n = (64, 64) if kernel == "resident" else (64, 256)
+    rng = np.random.default_rng(4)
+    g = torch.tensor(10 ** rng.uniform(-6, -3, (m, n)))
+    v = torch.tensor(rng.uniform(-0.1, 0.3, (1, m)))
+    wires = Wires(20.0, 20.0, 20.0, 20.0)
+    array, v_wl, v_bl = circuit(Sinh(g.float().to(DEVICE), 3.0), v.float().to(DEVICE), wires)
+    found = gpu.solve_gpu(array, v_wl, v_bl, 1e-5, voltages=False)
+    assert found is not None
+    assert found.residual <= 1e-5
+    expected = solve(Sinh(g, 3.0), v, wires, rtol=1e-9).i_out
+    torch.testing.assert_close(found.i_out.cpu(), expected, rtol=0, atol=2e-6 * expected.abs().max().item())
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the interpreter
+@pytest.mark.parametrize("single", [True, False])
+def test_what_is_not_a_number_is_told(single: bool, kernel: str) -> None:
+    """One cell without a conductance makes no number of every current; a largest one of others must not hide it."""
+    g = torch.full((5, 6), 1e-4, device=DEVICE, dtype=torch.float32 if single else torch.float64)
+    array, v_wl, v_bl = circuit(
+        Ohmic(g), torch.full((1, 5), 0.2, device=DEVICE, dtype=g.dtype), Wires(1.0, 1.0, 1.0, 1.0)
+    )
+    pack = gpu.packed(array, 0.0, 0.2, 1e-5 if single else 1e-6)
+    assert pack is not None
+    pack.arguments[0][0, ..., 2, 3] = torch.nan
+    *_, counts = pack.run(v_wl, v_bl, voltages=False)
+    assert (counts[..., 0] != gpu.CONVERGED).all()
+
+
 @pytest.fixture
 def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrays on the CPU go to the kernels too."""
@@ -276,7 +306,7 @@ def test_the_operator_is_a_good_citizen_of_torch() -> None:
     """Schema, fake tensors, and tracing, by torch's own check."""
     real = {"dtype": torch.float64, "device": DEVICE}
     none, whole = torch.zeros(1, **real), torch.zeros(1, dtype=torch.int32, device=DEVICE)  # type: ignore[arg-type]
-    word, bit = torch.ones(1, N, **real), torch.ones(1, M, **real)  # type: ignore[arg-type]
+    word, bit = torch.ones(1, N, **real), torch.ones(M, 1, **real)  # type: ignore[arg-type]
     ground = torch.zeros(1, 2, N, **real)  # type: ignore[arg-type]
     for keep in (False, True):
         arguments = (V, ground, G[None], G, none, whole, none, word, bit, 2, [gpu.OHMIC, 0, 1, 0], 1e-6, keep)
