@@ -20,7 +20,7 @@ from .fast import MAX_HALVINGS, SMOOTH, Fast, bins_of, extremes, one_sided
 from .lines import Line, sent
 from .lut_cells import LutCells
 from .newton import Circuit
-from .optional import loaded
+from .optional import loaded, on_its_device
 
 LARGEST_RESIDENT = 64
 """Word or bit lines of a tile whose state a program keeps on chip: beyond it registers spill."""
@@ -280,6 +280,7 @@ def _steepest(cells: Sinh) -> float:
 
 
 @torch.library.custom_op("devicelab::newton_gpu", mutates_args=())
+@on_its_device
 def newton_gpu(
     v_wl: Tensor,
     v_bl: Tensor,

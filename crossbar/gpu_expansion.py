@@ -23,7 +23,7 @@ from .converters import steps
 from .expansion import Certified
 from .gpu_product import MOST_BITS, _line, _places, binned
 from .layout import Layout
-from .optional import loaded
+from .optional import loaded, on_its_device
 from .windows import Image, Source
 
 if TYPE_CHECKING:
@@ -439,6 +439,7 @@ def _run(
 
 
 @torch.library.custom_op("devicelab::series_gpu", mutates_args=())
+@on_its_device
 def series_gpu(
     x: Tensor,
     per_unit: Tensor,

@@ -18,7 +18,7 @@ from .converters import steps
 from .gpu_oracle import POLYNOMIAL, SIGNS, TABLE, in_torch, normal
 from .gpu_packing import LAWS, digit, kind, noisy, packed, thermal_voltage, together, whole
 from .gpu_packing import binned as binned
-from .optional import loaded
+from .optional import loaded, on_its_device
 from .windows import Image, Source, Window
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ def _refine(chip: TiledMatrix, pack: dict[str, Tensor]) -> int:
 
 
 @torch.library.custom_op("devicelab::tiled_gpu", mutates_args=())
+@on_its_device
 def tiled_gpu(
     x: Tensor,
     peak: Tensor,

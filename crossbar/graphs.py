@@ -35,6 +35,10 @@ class Captured:
 
     @torch.no_grad()
     def _capture(self) -> None:
+        with torch.cuda.device_of(self._inputs[0]):
+            self._capture_there()
+
+    def _capture_there(self) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side), deferred():

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from types import ModuleType
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
 
 _LOADED: dict[str, ModuleType | None] = {}
 
@@ -16,3 +22,17 @@ def loaded(name: str) -> ModuleType | None:
         except (ImportError, OSError, RuntimeError):
             _LOADED[name] = None
     return _LOADED[name]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def on_its_device(operator: F) -> F:
+    """An operator that launches kernels of Triton on the device of its first tensor; Triton takes the current one."""
+
+    @wraps(operator)
+    def launching(first: Tensor, *rest: Any) -> Any:
+        with torch.cuda.device_of(first):
+            return operator(first, *rest)
+
+    return cast(F, launching)

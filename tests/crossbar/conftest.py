@@ -91,6 +91,7 @@ def few_interpreted() -> Iterator[None]:
 NOT_PRETENDED = {
     "test_networks_compile_as_one_graph": "compilation needs a GPU",
     "test_the_operator_is_a_good_citizen_of_torch": "tracing needs tensors of a GPU, or of the CPU alone",
+    "test_ten_thousand_arrays_against_the_cpu": "a GPU solves them, an interpreter does not",
     "test_a_replay_of_solved_arrays": "kernels' interpreter takes minutes: DEVICELAB_TEST_INTERPRETED=1000000 runs it",
 }
 """Tests marked `cuda` that a pretended GPU does not run, and why."""

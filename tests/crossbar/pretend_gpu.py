@@ -298,7 +298,7 @@ def pretended() -> Iterator[Gpu]:
     stream = SimpleNamespace(wait_stream=lambda other: None)
     known: dict[str, Callable[..., Any]] = {
         "CUDAGraph": Graph, "graph": captured, "Stream": lambda: stream, "current_stream": lambda: stream,
-        "stream": lambda stream: nullcontext(),
+        "stream": lambda stream: nullcontext(), "device_of": lambda tensor: nullcontext(),
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "_lazy_init": lambda: None, "is_current_stream_capturing": lambda: gpu.tape is not None,
         "get_device_name": lambda device=None: properties.name, "get_device_properties": lambda device=None: properties,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from crossbar import Config, Wires, convert
+from crossbar import Config, Sinh, Wires, convert, gpu, solve
 from crossbar.layers import ArrayLayer
 from devicelab import VTEAM, Lut, parameter_set
 
@@ -121,3 +122,22 @@ def test_training_there_and_back(config: Config, device: torch.device) -> None:
     found = mapped.eval()(x.to(device))
     close(mapped.cpu()(x), found.detach().cpu())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in mapped.parameters())
+
+
+@pytest.mark.skipif(gpu.kernels() is None, reason="triton is not installed")
+def test_kernels_are_launched_where_their_tensors_are(a_gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current device, which need not be the one of the tensors."""
+    launched: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch.cuda, "device_of", lambda a: launched.append(tuple(a.shape)) or nullcontext())
+    v = torch.full((1, 5), 0.1, device=a_gpu)
+    solve(Sinh(torch.full((5, 4), 1e-4, device=a_gpu), 3.0), v, LINES)
+    assert launched == [(1, 1, 5)]
+    net = convert(nn.Linear(5, 3).to(a_gpu), None, CONVERTERS)
+    with torch.no_grad():
+        net(v)
+    assert launched[1:] == [(1, 5)]
+    lut = Lut.from_model(SMOOTH, 1.0, tolerance=1e-3)
+    net = convert(nn.Linear(5, 3).to(a_gpu), lut, TABLE.but(rows=8, columns=8, wires=LINES))
+    with torch.no_grad():
+        net(v)
+    assert launched[2:] == [(1, 5)]
