@@ -47,6 +47,8 @@ def calibrate(net: nn.Module, inputs: Inputs) -> None:
     finally:
         for matrix in watched:
             matrix.watching = False
+            if not bool(matrix.adc_range.any()):  # it saw nothing, as the state of a cell at its first step
+                matrix.has_adc_range, matrix.adc_range = False, matrix._largest_current()
 
 
 def tune(net: nn.Module, inputs: Inputs) -> None:

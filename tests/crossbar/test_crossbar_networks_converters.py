@@ -170,6 +170,17 @@ def test_digital_subtraction_converts_both_columns() -> None:
     np.testing.assert_allclose(out, as_numbers(total, peak), rtol=SAME, atol=SAME)
 
 
+def test_a_matrix_that_calibration_brings_nothing_keeps_its_range() -> None:
+    """The state of a recurrent cell is zero at its first step, and not at its second."""
+    torch.manual_seed(0)
+    cell, x = torch.nn.LSTMCell(5, 7).double(), tensor(3, 5)
+    state = tensor(3, 7, seed=1), tensor(3, 7, seed=2)
+    mapped = crossbar.convert(cell, None, BASE.but(adc__bits=12), calibration=x)
+    with torch.no_grad():
+        for a, b in zip(mapped(x, state), cell(x, state), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=5e-3)
+
+
 def test_gradients_pass_straight_through_converters() -> None:
     matrix = TiledMatrix(WEIGHT, None, BASE.but(adc__bits=4, dac__bits=4, adc__law="log", dac__encoding="bit-serial"))
     x = X.clone().requires_grad_()
