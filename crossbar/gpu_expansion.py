@@ -1,7 +1,7 @@
 """Non-linear arrays whose lines take little, on a GPU: `expansion`'s series packed for its Triton kernels, and used.
 
 Bounds and sweeps are those of the CPU's series, found once for what was written. A matrix whose tiles all need one
-sweep goes to `first`, others to `swept`, which holds a tile of up to `LARGEST` lines on chip; larger ones are solved.
+sweep goes to `first`, others to `swept`, which holds a tile of up to `LARGEST` on chip; larger ones are solved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from . import expansion
 from .compiled import version
 from .converters import steps
 from .expansion import Certified
-from .gpu_product import MOST_BITS, _line, _places, binned
+from .gpu_packing import binned
+from .gpu_product import MOST_BITS, _line, _places
 from .layout import Layout
 from .optional import loaded, on_its_device
 from .windows import Image, Source
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
     from .config import Config
     from .mapping import TiledMatrix
 
-LARGEST = 128
-"""Word or bit lines of a tile that is swept."""
+LARGEST = 128, 64 * 128
+"""Lines and cells of a tile that is swept, lines filled up to powers of two: beyond it shared memory is short."""
 HALF = 2.0**-11
 """What half precision leaves out of a number, relative to it."""
 SHARE = 0.98
 """Of the tolerance that the series and half precision may take together; the rest is for float32."""
 BLOCK = 32
-"""Bit lines that a thread of `first` takes one vector through."""
+"""Bit lines that a thread of `first` takes one vector through; half as many where cells have several terms."""
 FIRST_VECTORS = 128
 FIRST_WARPS = 4
 
@@ -65,7 +66,8 @@ class Tiles:
     def of(found: Certified, layout: Layout, config: Config, device: torch.device) -> Tiles | None:
         """The tiles of one matrix; None where some have to be swept and are too large."""
         swept = int(found.sweeps.max()) > 1
-        if swept and max(config.rows, config.columns) > LARGEST:
+        filled = _filled(config)
+        if swept and (max(filled) > LARGEST[0] or math.prod(filled) > LARGEST[1]):
             return None
         tensors, sizes, choices, numbers, scale = (_whole if swept else _planes)(found, layout, config)
         law = found.law
@@ -128,7 +130,8 @@ def _planes(found: Certified, layout: Layout, config: Config) -> Pack:
     stacked = torch.stack(parts, dim=4)  # [ranks, 2, M, S, parts, R, K, rows, outputs]
     stacked = stacked.flatten(3, 4).unsqueeze(4) if apart else stacked  # channels, parts
     n_parts = stacked.shape[4]
-    block = BLOCK if layout.column_tiles * layout.outputs * n_parts > BLOCK // 2 else BLOCK // 2
+    many = layout.column_tiles * layout.outputs * n_parts > BLOCK // 2
+    block = BLOCK if many and len(a) == 1 else BLOCK // 2
     each = block // n_parts
     missing = -(layout.column_tiles * layout.outputs) % each
 
@@ -155,7 +158,7 @@ def _whole(found: Certified, layout: Layout, config: Config) -> Pack:
     Currents and resistances are scaled by powers of two to where half precision is at its best.
     """
     rows, columns = config.rows, config.columns
-    rp, cp = (max(16, 1 << (n - 1).bit_length()) for n in (rows, columns))
+    rp, cp = _filled(config)
     bv = max(1, 64 // rp)
     word, bit = found.word, found.bit
     a = found.amplitudes
@@ -201,6 +204,12 @@ def _whole(found: Certified, layout: Layout, config: Config) -> Pack:
     }
     sizes = {"BV": bv, "RP": rp, "CP": cp, "width": layout.column_tiles * layout.outputs}
     return tensors, sizes, choices, {"unit": unit}, scale
+
+
+def _filled(config: Config) -> tuple[int, int]:
+    """Word and bit lines of a tile, with those that are not there."""
+    rows, columns = (max(16, 1 << (n - 1).bit_length()) for n in (config.rows, config.columns))
+    return rows, columns
 
 
 def _halves(a: Tensor) -> tuple[Tensor, bool]:

@@ -18,8 +18,8 @@ from typing import Any
 import triton
 import triton.language as tl
 
+from .gpu_input_kernel import scaled, whole
 from .gpu_laws import located
-from .gpu_product_kernel import _scaled, _whole
 
 jit: Any = triton.jit
 
@@ -38,8 +38,10 @@ def _place(u, per_volt, v_read, nodes, bins, n_nodes, n_bins, TABLE: tl.constexp
     """Where voltages lie: piece of the table and place in it, or the variable of polynomials."""
     if TABLE:
         _, piece, t, _ = located(u * v_read, nodes, bins, n_nodes, n_bins, REFINE)
-        return piece, tl.where(u == u, t, u)
-    return 0, u * per_volt
+        t = tl.where(u == u, t, u)
+    else:
+        piece, t = 0, u * per_volt
+    return piece, t
 
 
 @jit
@@ -66,7 +68,7 @@ def _read_out(i, at, wanted, step, gain, zero, limit, most, CONVERT: tl.constexp
         codes += tl.load(zero + at, mask=wanted, other=0.0)
         codes = tl.minimum(tl.maximum(codes, -reach), reach)
     if CONVERT:
-        codes = tl.minimum(tl.maximum(_whole(tl.minimum(tl.maximum(codes, -2.0 * most), 2.0 * most)), -most), most)
+        codes = tl.minimum(tl.maximum(whole(tl.minimum(tl.maximum(codes, -2.0 * most), 2.0 * most)), -most), most)
     return tl.where(i == i, codes * tl.load(step + at, mask=wanted, other=0.0), i)
 
 
@@ -149,7 +151,7 @@ def first(
             line = lines + tile * rows
             given, ahead = _input(x, at, tl.load(line), there), tl.load(line + tl.minimum(1, rows - 1))
             for row in range(rows):
-                u = _scaled(given, unit, DAC_STEPS, CLAMP)
+                u = scaled(given, unit, DAC_STEPS, CLAMP)
                 given = _input(x, at, ahead, there)  # of the next row, on its way while this one is worked on
                 ahead = tl.load(line + tl.minimum(row + 2, rows - 1))
                 if SHIFTED:
@@ -300,6 +302,13 @@ def _array(
 
 
 @jit
+def _picked(i, which, CP: tl.constexpr):
+    """Some columns of [any, CP], in the order of their numbers."""
+    here = tl.arange(0, CP)[None, :, None] == which[None, None, :]
+    return tl.sum(tl.where(here, i[:, :, None], 0.0), axis=1)
+
+
+@jit
 def _outputs(
     acc, other, picked, removed, where, apart, wanted, step, gain, zero, limit, most,
     ARRAYS: tl.constexpr, MINUS: tl.constexpr, APART: tl.constexpr, PICK: tl.constexpr, CONVERT: tl.constexpr,
@@ -311,8 +320,8 @@ def _outputs(
     if ARRAYS == 2 and APART == 2:
         taken = tl.sum(tl.reshape(other, [BV, RP, CP]), axis=1)
     if PICK:
-        taken = tl.gather(taken, removed, 1)
-        i = tl.gather(i, picked, 1)
+        taken = _picked(taken, removed, CP)
+        i = _picked(i, picked, CP)
         if MINUS and ARRAYS == 1 and APART == 1:
             i -= taken
     found = _read_out(i, where, wanted, step, gain, zero, limit, most, CONVERT, SENSED)
@@ -398,8 +407,7 @@ def swept(
     wanted = output < outputs
     target = tl.load(to + column, mask=wanted, other=-1)
     wanted = (target >= 0)[None, :]
-    picked = tl.broadcast_to(tl.load(plus + output)[None, :], [BV, CP])
-    removed = tl.broadcast_to(tl.load(minus + output)[None, :], [BV, CP])
+    picked, removed = tl.load(plus + output), tl.load(minus + output)
     if ALIKE:
         m_at = output[:, None] * CP + output[None, :]
         n_at = line[:, None] * (BV * RP) + line[None, :]
@@ -423,7 +431,7 @@ def swept(
                 acc = tl.zeros([BV * RP, CP], tl.float32)
                 other = tl.zeros([BV * RP, CP], tl.float32)
             offset = tl.load(lines + tile * RP + row)
-            u = _scaled(_input(x, at, offset, driver), per, DAC_STEPS, CLAMP)
+            u = scaled(_input(x, at, offset, driver), per, DAC_STEPS, CLAMP)
             lone = tl.where(u == u, 0.0, 1.0)
             u = tl.where(u == u, u, 0.0)  # else it would reach the other vectors, through zeros
             spoiled += tl.sum(tl.reshape(lone, [BV, RP]), axis=1)

@@ -3,6 +3,8 @@
 python tests/crossbar/compile_gpu_kernels.py resident [--kind sinh] [--arch 90] [--side 64] [--warps 8] [--single]
 python tests/crossbar/compile_gpu_kernels.py tiled [--kind polynomial] [--arch 90] [--rows 16] [--noise] [--digits 1]
 python tests/crossbar/compile_gpu_kernels.py prepared [--kind polynomial] [--noise]
+python tests/crossbar/compile_gpu_kernels.py first [--kind polynomial] [--arch 90] [--with PARTS=1 EVEN=0 ...]
+python tests/crossbar/compile_gpu_kernels.py swept [--kind polynomial] [--arch 90] [--side 64] [--with FINE=1 ...]
 
 Arrays are taken to begin at multiples of 16 bytes and sizes to be multiples of 16, as Triton finds them at a launch.
 """
@@ -24,7 +26,7 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from crossbar import gpu, gpu_blocked, gpu_kernel, gpu_product, gpu_product_kernel
+from crossbar import gpu, gpu_blocked, gpu_expansion_kernel, gpu_kernel, gpu_product, gpu_product_kernel
 from crossbar.gpu_packing import MOST_WHOLE_BITS
 
 KINDS = {"ohmic": 0, "sinh": 1, "table": 2, "polynomial": 3}
@@ -128,6 +130,35 @@ def prepared(law: int, *, arch: int, noise: int, dac: int = 7) -> tuple[str, int
     return assembled(gpu_product_kernel.prepared, types, choices, arch=arch, warps=4, even={"total"})
 
 
+def series(name: str, table: bool, *, arch: int, side: int, changes: dict[str, Any]) -> tuple[str, int]:
+    """The same of the series: `first` order, or `swept` tiles; sinh cells, no converters unless changed."""
+    reals = "x per_unit planes cells word bit step gain zero limit nodes coefficients factor base out"
+    wholes = "lines corners to bins sweeps plus minus"
+    types = dict.fromkeys(reals.split(), "*fp32") | dict.fromkeys(wholes.split(), "*i32")
+    types |= dict.fromkeys(("per_volt", "v_read", "most", "even", "last", "unit"), "fp32")
+    choices = {
+        "RANKS": 2 if table else 1,
+        "TERMS": 4 if table else 6,
+        "TABLE": table,
+        "REFINE": 2,
+        "DAC_STEPS": 0,
+        "CLAMP": False,
+        "CONVERT": False,
+        "ANALOG": True,
+        "SENSED": False,
+        "SHIFTED": False,
+    }
+    if name == "first":
+        choices |= {"CHANNELS": 1, "PARTS": 2, "EVEN": True, "BM": 128, "BN": 16 if table else 32}
+        return assembled(gpu_expansion_kernel.first, types, choices | changes, arch=arch, warps=4, even={"width"})
+    choices |= {"SLICES": 1, "ARRAYS": 2, "MINUS": True, "APART": 1, "PICK": False, "ALIKE": True, "EXACT": True}
+    choices |= {"FINE": False, "BV": max(1, 64 // side), "RP": side, "CP": side} | changes
+    if choices["ALIKE"]:
+        types |= dict.fromkeys(("word", "bit"), "*fp16")
+    warps = max(4, choices["BV"] * choices["RP"] * choices["CP"] // 1024)
+    return assembled(gpu_expansion_kernel.swept, types, choices, arch=arch, warps=warps, even={"width"})
+
+
 def assembled(
     kernel: Any,
     types: dict[str, str],
@@ -163,7 +194,7 @@ def assembled(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kernel", choices=["resident", "blocked", "tiled", "prepared"])
+    parser.add_argument("kernel", choices=["resident", "blocked", "tiled", "prepared", "first", "swept"])
     parser.add_argument("--kind", choices=list(KINDS | LAWS), help="of cells; all unless given")
     parser.add_argument("--arch", type=int, default=90, help="compute capability, e.g. 80 or 90")
     parser.add_argument("--side", type=int, help="rows and columns of a tile, a power of two")
@@ -179,7 +210,14 @@ def main() -> None:
     parser.add_argument("--sensed", action="store_true", help="with a sense circuit, for `tiled`")
     parser.add_argument("--vectors", action="store_true", help="of vectors and not images, for `tiled`")
     parser.add_argument("--few", action="store_true", help="in blocks for few vectors, for `tiled`")
+    parser.add_argument("--with", dest="changes", nargs="+", default=[], metavar="NAME=VALUE", help="of the series")
     a = parser.parse_args()
+    if a.kernel in ("first", "swept"):
+        changes = {name: int(value) for name, value in (change.split("=") for change in a.changes)}
+        for label in [a.kind] if a.kind else ["polynomial", "table"]:
+            said, shared = series(a.kernel, label == "table", arch=a.arch, side=a.side or 64, changes=changes)
+            show(" ".join([a.kernel, label, *a.changes]), said, shared, warps=4)
+        return
     for label in [a.kind] if a.kind else LAWS:
         noise = 1 if a.noise else 0
         if a.kernel == "prepared":

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("triton")
 BENCH = Path(__file__).parents[1] / "bench" / "bench_cuda.py"
-ROWS = ["c16", "c32", "c64", "c128", "c256", "program", "fused", "vgg8", "googlenet", "lines"]
+ROWS = ["c16", "c32", "c64", "c128", "c256", "program", "fused", "vgg8", "googlenet", "lines", "lines16"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
