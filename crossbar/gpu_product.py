@@ -61,10 +61,31 @@ converters do than round; with noise of reads, with bit-serial inputs, with both
 matrix or its tiles have fewer. Chosen by what the compiler says of registers, spills, shared memory and instructions
 (`tests/crossbar/compile_gpu_kernels.py`); `tests/bench/bench_cuda.py --tune` measures others."""
 FEW, SHORT = 32, 32
+SHARED = 160 * 2**10
+"""Shared memory that one program may take [bytes]: what an A100 has; an H100 has more."""
 
 
-def launch(vectors: int, columns: int, rows: int, *, noise: bool, digits: bool, plain: bool) -> Launch:
-    """The choice for a product, cut to its size."""
+def launch(
+    vectors: int,
+    columns: int,
+    rows: int,
+    features: int = 1,
+    *,
+    noise: int = 0,
+    digits: bool = False,
+    plain: bool = True,
+) -> Launch:
+    """The choice for a product, cut to its size, and until its copies fit shared memory.
+
+    Args:
+        vectors: Images times positions.
+        columns: Of the matrix.
+        rows: Of a tile.
+        features: Functions of an input.
+        noise: How many products make the noise's variance.
+        digits: Whether inputs are read digit by digit.
+        plain: Whether a column's current is rounded and nothing else.
+    """
     if digits:
         name = "noise of digits" if noise else "digits"
     elif noise:
@@ -73,12 +94,29 @@ def launch(vectors: int, columns: int, rows: int, *, noise: bool, digits: bool, 
         name = "plain" if plain and rows <= SHORT else "tall"
     held = LAUNCHES[name].digits
     found = LAUNCHES["few" if vectors <= FEW else name]
-    return replace(
+    found = replace(
         found,
         columns=min(found.columns, _power_above(columns)),
         rows=min(found.rows, _power_above(rows)),
         digits=min(found.digits, held),
     )
+    while shared(found, features, noise) > SHARED:
+        if found.rows > 16:
+            found = replace(found, rows=found.rows // 2)
+        elif found.stages > 1:
+            found = replace(found, stages=found.stages - 1)
+        elif found.columns > 16:
+            found = replace(found, columns=found.columns // 2)
+        else:
+            break
+    return found
+
+
+def shared(on: Launch, features: int, noise: int) -> int:
+    """Shared memory for the copies of one program [bytes], at most: words of inputs, and halves of weights."""
+    words = on.vectors * on.rows * 4 * (features + (noise > 0))
+    halves = on.columns * on.rows * 2 * (2 * features + noise)
+    return on.stages * (words + halves)
 
 
 def _power_above(n: int) -> int:
@@ -311,7 +349,7 @@ def tiled_gpu(
         num_warps=4,
     )  # fmt: skip
     plain_codes = not sensed and adc != LAWS["log"]
-    on = launch(vectors, columns, rows, noise=noisy > 0, digits=digit > 0, plain=plain_codes)
+    on = launch(vectors, columns, rows, features, noise=noisy.bit_count(), digits=digit > 0, plain=plain_codes)
     planes = -(-dac.bit_length() // digit) if digit else 1
     grid = -(-vectors // on.vectors), -(-columns // on.columns), matrices
     compiled.tiled[grid](

@@ -196,9 +196,10 @@ def _zeros(COUNT: tl.constexpr, NOISE: tl.constexpr, BM: tl.constexpr, BN: tl.co
 @jit
 def _weight(plane: tl.constexpr, WHOLE: tl.constexpr, DIGIT: tl.constexpr, DAC_STEPS: tl.constexpr):
     """Of one digit in the sum."""
-    if WHOLE != 2:
+    if WHOLE == 2:
+        return (2.0 ** (DIGIT * plane)) * ((2**DIGIT - 1) / DAC_STEPS)
+    else:  # what follows a return is compiled too
         return 1.0
-    return (2.0 ** (DIGIT * plane)) * ((2**DIGIT - 1) / DAC_STEPS)
 
 
 @jit

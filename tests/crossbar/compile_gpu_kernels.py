@@ -76,14 +76,16 @@ def tiled(
     types |= dict.fromkeys(("weights", "variances"), "*fp16")
     types |= dict.fromkeys(("words", "offsets", "corners", "digits"), "*i32")
     types |= {"noise": "*i64", "thermal": "fp32", "most": "fp32", "decades": "fp32"}
+    features = 1 if law == LAWS["linear"] else 2
+    noisy = min(noise, 1) if digits == 1 else noise.bit_count()
     on = gpu_product.launch(
-        16 if few else 4096, columns, rows, noise=noise > 0, digits=digits > 0, plain=not (log or sensed)
+        16 if few else 4096, columns, rows, features, noise=noisy, digits=digits > 0, plain=not (log or sensed)
     )
     planes = -(-(dac - 1) // digits) if digits else 1
     ends = digits == 1 and law != LAWS["linear"]
     choices = {
         "KIND": LAWS["signs"] if ends else law,
-        "FEATURES": 1 if law == LAWS["linear"] else 2,
+        "FEATURES": features,
         "CHANNELS": 1,
         "WHOLE": 2 if digits else int(0 < dac <= MOST_WHOLE_BITS and law in (LAWS["linear"], LAWS["signs"])),
         "DAC_STEPS": 2 ** (dac - 1) - 1 if dac else 0,

@@ -489,3 +489,22 @@ def test_the_largest_input_is_found_in_one_pass(source: Vectors | Image) -> None
     assert torch.equal(gpu_product.largest(source), source.x.abs().flatten(1).amax(1))
     source.x[1].view(-1)[2] = torch.nan
     assert gpu_product.largest(source).isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("features", [1, 2, 5, 12])
+@pytest.mark.parametrize("vectors", [1, 32, 33, 10_000])
+def test_blocks_fit_the_chip_and_cover_the_tile(vectors: int, features: int) -> None:
+    """Powers of two of 16 or more, as tensor cores take them, and copies within shared memory."""
+    for columns, rows, noise, digits in (
+        (1, 1, 0, False),
+        (100, 16, 1, True),
+        (1000, 64, 2, False),
+        (64, 512, 0, True),
+    ):
+        on = gpu_product.launch(vectors, columns, rows, features, noise=noise, digits=digits)
+        for size in (on.vectors, on.columns, on.rows):
+            assert size >= 16
+            assert size.bit_count() == 1
+        assert gpu_product.shared(on, features, noise) <= gpu_product.SHARED
+        assert on.columns < 2 * columns or on.columns == 16  # no more than a block asks for
+        assert on.stages >= 1
