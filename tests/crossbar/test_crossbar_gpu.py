@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,15 @@ class TestLaws:
             assert pack.arguments[-2][0] == LAW[kind]
             exact = 1e-13 if kind == "cornered table" and one is cells else exact
             torch.testing.assert_close(carried(one, v, rtol), expected, rtol=0, atol=exact * largest)
+
+    def test_nodes_that_crowd_at_the_end_of_a_table(self, kernel: str) -> None:
+        """Several in one of the equal bins by which pieces are found, the last piece too."""
+        v = np.array([-1.0, -0.5, 0.0, 0.5, 0.99, 0.993, 0.996, 1.0])
+        row, slope = v + 40 * np.clip(v - 0.99, 0, None) ** 2, 1 + 80 * np.clip(v - 0.99, 0, None) * (v < 1)
+        crowded = SimpleNamespace(voltage=v, state=[0, 1], table=np.outer([1, 2], row), slope=np.outer([1, 2], slope))
+        cells = LutCells(crowded, torch.linspace(0, 1, 61, dtype=torch.float64, device=DEVICE)[None])
+        at = torch.linspace(0.98, 1.0, 61, dtype=torch.float64, device=DEVICE)
+        torch.testing.assert_close(carried(cells, at, 1e-9), cells.current(at[None, None])[0, 0], rtol=1e-13, atol=0)
 
 
 class TestSmallCurrents:
