@@ -17,6 +17,7 @@ from devicelab.errors import MissingDependencyError
 from .cells import Cells, Ohmic, Sinh
 from .compiled import version
 from .fast import MAX_HALVINGS, SMOOTH, Fast, bins_of, extremes, one_sided
+from .gpu_care import LARGEST_CAREFUL, careful_gpu
 from .lines import Line, sent
 from .lut_cells import LutCells
 from .newton import Circuit
@@ -91,18 +92,18 @@ class Packed:
     taken: float  # share of `rtol` that a polynomial takes
     arguments: tuple[Any, ...]  # of `newton_gpu`, after the voltages
     limits: tuple[float, float]  # voltages that cells may see [V]
+    lines: tuple[Tensor, Tensor]  # resistances before each cell of a word line, and below each of a bit line [ohm]
 
-    def run(self, v_wl: Tensor, v_bl: Tensor | None, *, voltages: bool) -> tuple[Tensor, ...]:
-        """What `newton_gpu` gives for voltages [*tiles or 1, b, lines]."""
+    def run(self, v_wl: Tensor, v_bl: Tensor | None, *, voltages: bool, careful: bool = False) -> tuple[Tensor, ...]:
+        """What `newton_gpu` gives for voltages [*tiles or 1, b, lines]; `careful`: what it gives up, once more."""
         n = self.arguments[0].shape[-1]
         ground = v_wl.new_zeros(1, v_wl.shape[-2], n) if v_bl is None else _stacked(v_bl.detach(), self.tiles)
         drive = self.flip.rows(_stacked(v_wl.detach(), self.tiles), -1)
-        found: tuple[Tensor, ...] = newton_gpu(
-            drive.to(self.real).contiguous(),
-            self.flip.columns(ground, -1).to(self.real).contiguous(),
-            *self.arguments,
-            voltages,
-        )
+        drive, ground = (a.to(self.real).contiguous() for a in (drive, self.flip.columns(ground, -1)))
+        found: tuple[Tensor, ...] = newton_gpu(drive, ground, *self.arguments, voltages)
+        *cells, _, _, _, law, rtol = self.arguments
+        if careful and law[0] != OHMIC and max(drive.shape[-1], n) <= LARGEST_CAREFUL:
+            careful_gpu(drive, ground, *cells, *self.lines, law, rtol, voltages, *found)
         return found
 
 
@@ -131,7 +132,11 @@ def packed(circuit: Circuit, low: float, high: float, rtol: float) -> Packed | N
         [kind, halvings, len(g), refine],
         rtol - taken,
     )
-    return Packed(flip, stack, real, taken, arguments, (low, high))
+    segments = (
+        flip.columns(flip.rows(_closed(circuit.lines.word), 0), -1).to(real).contiguous(),
+        flip.rows(flip.columns(_closed(circuit.lines.bit), 0), -1).to(real).contiguous(),
+    )
+    return Packed(flip, stack, real, taken, arguments, (low, high), segments)
 
 
 def solve_gpu(
@@ -142,6 +147,7 @@ def solve_gpu(
     *,
     voltages: bool,
     ends: tuple[float, ...] | None = None,
+    careful: bool = False,
 ) -> Fast | None:
     """The circuit solved by the kernels; None if all of it is too hard for plain Newton steps.
 
@@ -154,6 +160,7 @@ def solve_gpu(
         rtol: Bound on the relative residual.
         voltages: Whether to return cell voltages.
         ends: Least and largest `v_wl` [V], and `v_bl`, where they are known.
+        careful: Whether to try hard vectors with care on the device before they are given up; it is done once some are.
 
     Raises:
         MissingDependencyError: If Triton is not installed.
@@ -165,7 +172,7 @@ def solve_gpu(
     pack = packed(circuit, -_rounded_up(-low), _rounded_up(high), rtol)
     if pack is None:
         return None
-    i, v, reached, residual, counts = pack.run(v_wl, v_bl, voltages=voltages)
+    i, v, reached, residual, counts = pack.run(v_wl, v_bl, voltages=voltages, careful=careful)
     hard = (counts[..., 0] != CONVERGED).reshape(-1, b).any(0)
     worst, low, high, most, lost, every = torch.stack(
         [
@@ -177,6 +184,8 @@ def solve_gpu(
             hard.all().double(),
         ]
     ).tolist()
+    if lost and not careful:
+        return solve_gpu(circuit, v_wl, v_bl, rtol, voltages=voltages, ends=ends, careful=True)
     if every:
         return None
     if lost:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ MARGIN = 1e-6
 """Of a table's range, by which a voltage may lie beyond it; as in `LutCells.check`."""
 
 _KEPT: WeakKeyDictionary[TiledMatrix, tuple[LutCells, gpu.Packed | None]] = WeakKeyDictionary()
+_STEEP: WeakSet[TiledMatrix] = WeakSet()  # had hard vectors, and are solved with care on the device from then on
 
 
 @dataclass(eq=False)
@@ -61,6 +62,11 @@ def current() -> Pass | None:
 def begin(now: Pass | None) -> None:
     """Set the pass that runs in this thread; None: none does."""
     _PASS.set(now)
+
+
+def steep(chip: TiledMatrix) -> bool:
+    """Whether the matrix is solved with care on the device, because some vector was too hard before."""
+    return chip in _STEEP
 
 
 @contextmanager
@@ -117,15 +123,21 @@ def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | N
     margin = MARGIN * (last - first)
     low, high = first - margin, last + margin
 
-    def solved(v: Tensor) -> Tensor:
-        i, _, reached, _, counts = pack.run(v, None, voltages=False)
+    def found(v: Tensor) -> tuple[Tensor, Tensor]:
+        i, _, reached, _, counts = pack.run(v, None, voltages=False, careful=chip in _STEEP)
         hard = (counts[..., 0] != gpu.CONVERGED) | (reached[..., 0] < low) | (reached[..., 1] > high)
-        out = pack.flip.columns(i, -1).reshape(*pack.tiles, *i.shape[-2:])
+        return pack.flip.columns(i, -1).reshape(*pack.tiles, *i.shape[-2:]), hard
+
+    def solved(v: Tensor) -> Tensor:
+        out, hard = found(v)
         now = current()
         if now is not None and not now.waits:
             now.flags.append(hard.any())
-            out.masked_fill_(hard.view(*out.shape[:-1], 1), 0.0)  # what follows is not to stumble over them
-        elif any_hard([hard.any()]):
+            return out.masked_fill_(hard.view(*out.shape[:-1], 1), 0.0)  # what follows is not to stumble over them
+        if any_hard([hard.any()]) and chip not in _STEEP:
+            _STEEP.add(chip)
+            out, hard = found(v)
+        if chip in _STEEP and any_hard([hard.any()]):
             _with_care(chip, cells, v, hard.any(0), out)
         return out
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from devicelab.errors import ParameterError, ShapeError
 
 from .compiled import version
-from .gpu_layers import at_once, deferred
+from .gpu_layers import at_once, deferred, steep
 from .mapping import TiledMatrix
 from .passes import State, once
 
@@ -58,7 +58,7 @@ class Captured:
 
     def _now(self) -> list[Any]:
         tensors = [t for m in self._matrices for t in (m.g, m.matrix, m.adc_range, m.input_range)]
-        return [(id(t), version(t)) for t in tensors]
+        return [(id(t), version(t)) for t in tensors] + [steep(m) for m in self._matrices]
 
     def __call__(self, *inputs: Tensor) -> Any:
         """What the network gives for inputs of the captured shapes.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossbar import Config, Wires, convert, expansion, gpu, gpu_layers
+from crossbar import Config, Wires, convert, expansion, gpu, gpu_expansion, gpu_layers
 from crossbar.gpu_layers import at_once, deferred
 from crossbar.graphs import captured, waiting_once
 from devicelab import Lut, parameter_set
@@ -63,6 +63,7 @@ def test_solved_arrays_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     config = Config(rows=8, columns=8, wires=Wires(1.0, 1.0, 1.0, 1.0), rtol=1e-5).but(dac__range=3.0)
     net, x = convert(nn.Linear(6, 3), lut, config).to(DEVICE), torch.randn(1, 6).to(DEVICE)
     monkeypatch.setattr(expansion, "series", lambda chip, u, written: None)
+    monkeypatch.setattr(gpu_expansion, "series", lambda chip, u, written: None)
     with torch.no_grad():
         expected = net(x)
         monkeypatch.setattr(gpu, "suits", lambda circuit: circuit.floating.none)

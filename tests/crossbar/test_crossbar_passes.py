@@ -20,7 +20,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from crossbar import Config, LutCells, TiledMatrix, Wires, convert, engine, expansion, gpu, gpu_layers, passes, revert
+from crossbar import (
+    Config,
+    LutCells,
+    TiledMatrix,
+    Wires,
+    convert,
+    engine,
+    expansion,
+    gpu,
+    gpu_expansion,
+    gpu_layers,
+    passes,
+    revert,
+)
 from crossbar.calibrate import calibrate, reestimate_batch_norm
 from crossbar.graphs import waiting_once
 from devicelab import Lut, parameter_set
@@ -38,6 +51,7 @@ class Kernels:
 
     above = torch.inf
     given_up = 0
+    hopeless = True  # care on the device does not help either
 
     class flip:
         """Lines as they are."""
@@ -49,12 +63,12 @@ class Kernels:
     def __init__(self, chip: TiledMatrix, cells: LutCells) -> None:
         self.chip, self.cells, self.tiles = chip, cells, cells.shape[:-2]
 
-    def run(self, v: Tensor, ground: None, *, voltages: bool) -> tuple[Tensor, ...]:
+    def run(self, v: Tensor, ground: None, *, voltages: bool, careful: bool) -> tuple[Tensor, ...]:
         assert not voltages
         c = self.chip.config
         with _disable_current_modes():
             i = (1 + MARK) * engine.solve(self.cells, v, c.wires, rtol=c.rtol).i_out
-            hard = (v.abs().amax(-1) > self.above).expand(i.shape[:-1])
+            hard = (v.abs().amax(-1) > self.above).expand(i.shape[:-1]) & (self.hopeless or not careful)
             Kernels.given_up += bool(hard.any())
         i = i.masked_fill(hard.unsqueeze(-1), torch.nan).flatten(0, -3)
         counts = torch.stack([torch.where(hard, 2, gpu.CONVERGED), torch.zeros_like(hard)], -1).flatten(0, -3)
@@ -65,6 +79,7 @@ class Kernels:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrays on the CPU take the way of those on a GPU."""
     monkeypatch.setattr(expansion, "series", lambda chip, u, written: None)
+    monkeypatch.setattr(gpu_expansion, "series", lambda chip, u, written: None)
     monkeypatch.setattr(gpu_layers, "_prepared", Kernels)
     monkeypatch.setattr(gpu_layers, "there", lambda a: True)
     monkeypatch.setattr(Wires, "ideal", False)  # looks at numbers of the configuration, on the host
@@ -92,9 +107,10 @@ def looks(net: Callable[..., Any], *x: Any) -> int:
 
 
 @contextmanager
-def too_hard(above: float = 0.0) -> Iterator[None]:
-    """Vectors are too hard that are driven with more than `above` [V]."""
+def too_hard(above: float = 0.0, *, hopeless: bool = True) -> Iterator[None]:
+    """Vectors are too hard that are driven with more than `above` [V]; if not `hopeless`, care on the device helps."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kernels, "hopeless", hopeless)
         patch.setattr(Kernels, "above", above)
         patch.setattr(Kernels, "given_up", 0)
         yield
@@ -139,11 +155,22 @@ class TestAPassMadeAgain:
         close(found, easy)
 
     def test_is_made_once(self) -> None:
-        net, x = small()
-        for call in (net, lambda a: waiting_once(net, a)):
+        """Two layers give up; each is then tried with care on the device, and solved by the engine."""
+        for call in (lambda net, x: net(x), waiting_once):
+            net, x = small()
             with too_hard(), torch.no_grad():
-                call(x)
-                assert Kernels.given_up == 4  # two layers, twice
+                call(net, x)
+                assert Kernels.given_up == 2 + 4
+
+    def test_is_not_made_again_later(self) -> None:
+        """Where care on the device helps, one pass tells that it is needed."""
+        net, x = small()
+        with too_hard(hopeless=False), torch.no_grad():
+            first = net(x)
+            assert Kernels.given_up == 2 + 2
+            assert torch.equal(net(x), first)
+            assert Kernels.given_up == 2 + 2
+            assert looks(net, x) == 1
 
     def test_refuses_voltages_beyond_the_table(self) -> None:
         """What the engine refuses, the pass that is made again refuses."""

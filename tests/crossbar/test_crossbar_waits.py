@@ -17,7 +17,7 @@ if not torch.cuda.is_available():
 
 from pretend_gpu import Gpu, missing, pretended
 
-from crossbar import Bias, Cells, Config, LutCells, Ohmic, Sinh, Wires, convert, gpu, solve
+from crossbar import Bias, Cells, Config, LutCells, Ohmic, Sinh, Wires, convert, expansion, gpu, gpu_expansion, solve
 from crossbar.gpu_layers import at_once
 from devicelab import Lut, parameter_set
 from devicelab.errors import LutError, ParameterError
@@ -34,7 +34,10 @@ SHARED = SOLVED.but(share_tiles="layers", rows=24, columns=24)
 
 
 @pytest.fixture
-def there() -> Iterator[Gpu]:
+def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
+    """A pretended GPU, on which arrays are solved for which a series would do."""
+    monkeypatch.setattr(expansion, "series", lambda chip, u, written: None)
+    monkeypatch.setattr(gpu_expansion, "series", lambda chip, u, written: None)
     with pretended() as chip:
         yield chip
 
