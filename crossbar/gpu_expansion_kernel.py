@@ -23,8 +23,6 @@ from .gpu_laws import located
 
 jit: Any = triton.jit
 
-NOT_A_NUMBER = tl.constexpr(float("nan"))
-
 
 @jit
 def _input(x, at, offset, there):
@@ -468,6 +466,6 @@ def swept(
     if SHIFTED:
         total -= tl.load(base) * driven[:, None]
     total *= tl.load(factor + image * per_image, mask=there, other=0.0)[:, None]
-    total = tl.where(spoiled[:, None] > 0.0, NOT_A_NUMBER, total)
+    total = tl.where(spoiled[:, None] > 0.0, float("nan"), total)
     place = ((image * matrices + matrix) * n_out)[:, None] + target[None, :]
     tl.store(out + place * positions + position[:, None], total, mask=there[:, None] & wanted)
