@@ -7,6 +7,7 @@ specialisation that a GPU would get. Needs a process without TRITON_INTERPRET.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Device:
     arch: int = 90
     schedule: str = "together"
     counting: bool = False
-    uniform: bool = True
+    uniform: bool | tuple[str, ...] = True  # or the names of kernels that are
     edit: Callable[[Kernel], Kernel] = lambda kernel: kernel
     adjust: Callable[[dict[str, Any]], None] = lambda arguments: None
     forgotten: tuple[str, ...] = ()  # arguments that count as not written
@@ -78,6 +79,7 @@ class Device:
             def made(*given: Any, **named: Any) -> Any:
                 a = make(*given, **named)
                 self._fresh[a.data_ptr()] = a.nbytes
+                weakref.finalize(a, self._fresh.pop, a.data_ptr(), None)  # the memory may become another tensor
                 return a
 
             return made
@@ -154,7 +156,8 @@ class Device:
         values = [*arguments.values(), 0, 0]  # Triton's own scratch spaces
         if metadata.global_scratch_size or metadata.num_ctas > 1:
             raise NotImplementedError("scratch space of Triton's own")
-        how: Any = {"schedule": self.schedule, "counting": self.counting, "uniform": self.uniform}
+        uniform = self.uniform if isinstance(self.uniform, bool) else kernel.name in self.uniform
+        how: Any = {"schedule": self.schedule, "counting": self.counting, "uniform": uniform}
         machine = Machine(kernel, grid, values, buffers, shared, **how)
         report = machine.run()
         unwritten = {b.name: int((~b.known).sum()) * grain for b in buffers}
