@@ -19,6 +19,7 @@ from pretend_gpu import Gpu, missing, pretended
 
 from crossbar import Bias, Cells, Config, LutCells, Ohmic, Sinh, Wires, convert, expansion, gpu, gpu_expansion, solve
 from crossbar.gpu_layers import at_once
+from crossbar.graphs import captured
 from devicelab import Lut, parameter_set
 from devicelab.errors import LutError, ParameterError
 
@@ -176,3 +177,18 @@ def test_lines_that_float_are_found(there: Gpu) -> None:
     for mask in (floating, floating.cuda()):
         found = solve(Sinh(G.cuda(), 5.0), Bias(V.cuda(), None, mask), WIRES).i_out
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_a_graph_is_made_good_with_the_noise_of_its_replay(there: Gpu) -> None:
+    """Where a replay has to be made again, it reads what it has read, and is counted once."""
+    config = Config(rows=8, columns=8, nonlinear=False, g_low=1e-5, g_high=1e-4).but(
+        adc__bits=6, adc__law="log", devices__read_noise=0.1
+    )
+    net, x = convert(nn.Linear(12, 5), None, config).cuda(), torch.randn(2, 12).cuda()
+    graph = captured(net, x)
+    reads = net.matrix.reads  # type: ignore[union-attr]
+    first, second = graph(x), graph(x)
+    assert not torch.equal(first, second)
+    assert net.matrix.reads == reads + 2  # type: ignore[union-attr]
+    assert torch.equal(graph._with_care((x,)), second)
+    assert net.matrix.reads == reads + 3  # type: ignore[union-attr]
