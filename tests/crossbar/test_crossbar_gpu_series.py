@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import subprocess
@@ -355,6 +356,33 @@ def test_nothing_is_waited_for_once_it_is_prepared(options: dict[str, Any], seve
     off = (found - expected).abs() / expected.abs().max()
     assert float((off > SAME).float().mean()) < 0.3  # a code that falls to the other side is passed on
     assert float(off.max()) < 0.1
+
+
+def on_the_machine(*cases: str) -> dict[str, Any]:
+    """What compiled kernels give on the PTX machine, in a process in which Triton compiles."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("ptx_series.py")), *cases]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(["one sweep", "several"], id="two"),
+        pytest.param([], marks=pytest.mark.slow, id="all"),
+    ],
+)
+def test_compiled_code_finds_what_the_cpu_finds(cases: list[str]) -> None:
+    """Machine code's last step but one, thread by thread: no race, nothing out of bounds, all results written."""
+    for name, one in on_the_machine(*cases).items():
+        assert one["off"] < SAME, name
+        assert one["findings"] == [], name
+        assert one["unwritten"] == 0, name
+        assert one["kernel"] == ("first" if "one sweep" in name else "swept")
 
 
 COMPILED = {  # and the most bytes that may spill outside the innermost loops
