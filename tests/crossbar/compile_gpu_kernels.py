@@ -213,7 +213,13 @@ def main() -> None:
     parser.add_argument("--vectors", action="store_true", help="of vectors and not images, for `tiled`")
     parser.add_argument("--few", action="store_true", help="in blocks for few vectors, for `tiled`")
     parser.add_argument("--with", dest="changes", nargs="+", default=[], metavar="NAME=VALUE", help="of the series")
+    parser.add_argument("--count", action="store_true", help="what a vector executes, for `resident` and `blocked`")
     a = parser.parse_args()
+    if a.count:
+        from ptx_bounds import show_counts
+
+        show_counts(a.kernel, a.side, a.kind or "sinh", double=not a.single)
+        return
     if a.kernel in ("first", "swept"):
         changes = {name: int(value) for name, value in (change.split("=") for change in a.changes)}
         for label in [a.kind] if a.kind else ["polynomial", "table"]:

@@ -90,6 +90,16 @@ def told(launch: Launch, vectors: int = 1) -> list[str]:
     ]
 
 
+def show_counts(kernel: str, side: int | None, kind: str, *, double: bool) -> None:
+    """Print the counts of one kernel; 64 x 64 for `resident` and 128 x 128 for `blocked` unless a side is given."""
+    if kernel not in ("resident", "blocked") or kind not in ("ohmic", "sinh"):
+        raise SystemExit(f"counts are for resident and blocked, ohmic and sinh, not {kernel}, {kind}")
+    side = side or (64 if kernel == "resident" else 128)
+    print(f"{kernel} {side} x {side}, {kind}, {'float64, 1e-9' if double else 'float32, 1e-5'}")
+    for line in told(counted(kernel, side, kind, double=double)):
+        print(f"  {line}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernel", choices=["resident", "blocked"])
@@ -97,10 +107,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=["ohmic", "sinh"], default="sinh")
     parser.add_argument("--double", action="store_true", help="float64 cells to 1e-9 instead of float32 to 1e-5")
     a = parser.parse_args()
-    side = a.side or (64 if a.kernel == "resident" else 128)
-    print(f"{a.kernel} {side} x {side}, {a.kind}, {'float64, 1e-9' if a.double else 'float32, 1e-5'}")
-    for line in told(counted(a.kernel, side, a.kind, double=a.double)):
-        print(f"  {line}")
+    show_counts(a.kernel, a.side, a.kind, double=a.double)
 
 
 if __name__ == "__main__":
