@@ -1,12 +1,16 @@
 """What the array engine does on a GPU, each figure beside its target and beside what the chip could do.
 
     python tests/bench/bench_cuda.py [--rows c64 program ...] [--out tests/bench/results] [--again] [--list]
+    python tests/bench/bench_cuda.py --tune [--rows c64 fused ...] [--out tests/bench/results]
 
 Every row is written to a file of the device as soon as it is measured, and left out when it is there already, so a run
 that was stopped is started again with the same command. Sizes are such that a row should take a minute or two.
 
 The roofline of a row is the larger of two times: its operations over the peak of the units that do them, from the clock
 rate, and the bytes that must cross the memory bus over its measured bandwidth. Errors are against float64 on the CPU.
+
+`--tune` tries launches of the Newton kernels (c16 to c256) and of the fused product, and prints them by time; the
+fastest is entered by hand where the table says. It keeps what it has measured as well.
 
 Without a GPU, `--dry-run` takes every row through the same code at tiny sizes, kernels by Triton's interpreter; its
 times mean nothing.
@@ -35,6 +39,7 @@ from torch import nn
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
+import tune_cuda  # noqa: E402
 from bench_networks import sinh, survey  # noqa: E402
 
 from crossbar import (  # noqa: E402
@@ -46,7 +51,11 @@ from crossbar import (  # noqa: E402
     effective_conductance,
     engine,
     expansion,
+<<<<<<< ours
     gpu_expansion,
+=======
+    gpu,
+>>>>>>> theirs
     gpu_product,
 )
 from crossbar import solve as solve_array  # noqa: E402
@@ -58,8 +67,17 @@ B, RTOL = 3.0, 1e-5  # 1/V
 PER_APPLICATION = 18  # operations a cell: two running sums a line, three products of vectors, three updates
 PER_LAW = 60  # current and conductance of a sinh cell and the residual
 PER_DISSECTION = 105  # operations a cell and line of dissection, counted by torch's flop counter
+<<<<<<< ours
 SERIES = {16: (589_000, 16 * 16 * 5.7), 64: (51_800, 64 * 64 * (19.1 + 2.33 * 6.5))}
 """Arrays an image of VGG-8, and instructions of the compiled series for one: first order, and 3.33 sweeps a tile."""
+=======
+A_STEP, A_POINT = 6, 10
+"""Arrays of a tile that `blocked` reads or writes: in a step of conjugate gradients direction and residual both ways,
+the conductance, and the voltage both ways every second time; in an evaluation of the law conductance, voltage and
+Kirchhoff's voltage law both ways, direction and residual, and again law, conductance and residual."""
+POINTS = 4  # evaluations of the law
+STATE = 16  # bytes a cell: voltage, direction, residual, conductance
+>>>>>>> theirs
 TOUCHED = 2000  # numbers a cell that dissection reads and writes, from what it allocates
 
 
@@ -88,7 +106,7 @@ class Chip:
 
     def __init__(self, device: torch.device, *, small: bool) -> None:
         self.device, self.small = device, small
-        self._bandwidth = 0.0
+        self._bandwidth = self._cache = 0.0
 
     @property
     def name(self) -> str:
@@ -126,6 +144,18 @@ class Chip:
             self._bandwidth = 2 * block.numel() * 4 / self.best(lambda: block.clone())[0]
         return self._bandwidth
 
+    @property
+    def cache(self) -> tuple[float, float]:
+        """Size [B] and measured bandwidth [B/s] of its second-level cache."""
+        if self.device.type != "cuda":
+            return float("inf"), float("inf")
+        if not self._cache:
+            there = torch.empty(2**21, device=self.device)  # 8 MB
+            here = there.clone()
+            seconds, _ = self.best(lambda: [here.copy_(there) for _ in range(100)])
+            self._cache = 100 * 2 * there.numel() * 4 / seconds
+        return float(getattr(torch.cuda.get_device_properties(self.device), "L2_cache_size", 0)), self._cache
+
     def peak_rate(self, unit: str) -> float:
         """Operations a second: "float32", or "tf32x3", three products of tensor cores each."""
         if self.device.type != "cuda":
@@ -135,17 +165,25 @@ class Chip:
         each = {"float32": 256.0, "tf32x3": 2048.0 / 3}[unit]  # of a multiprocessor of an H100 in one cycle
         return properties.multi_processor_count * each * hertz
 
-    def roof(self, operations: float, size: float, unit: str = "float32") -> tuple[float, str]:
-        """Least time [s] for operations and bytes, and which of the two it is."""
-        compute, memory = operations / self.peak_rate(unit), size / self.bandwidth
-        return (compute, unit) if compute > memory else (memory, "memory")
+    def roof(self, operations: float, size: float, unit: str = "float32", cached: float = 0.0) -> tuple[float, str]:
+        """Least time [s] for operations, bytes of memory and bytes of the cache, and which of them it is."""
+        times = {unit: operations / self.peak_rate(unit), "memory": size / self.bandwidth}
+        if cached:
+            times["cache"] = cached / self.cache[1]
+        longest = max(times, key=lambda name: times[name])
+        return times[longest], longest
+
+
+def array(chip: Chip, n: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Conductances log-uniform 1e-6..1e-3 S, and inputs 0..0.2 V."""
+    rng = np.random.default_rng(0)
+    g, v = 10 ** rng.uniform(-6, -3, (n, n)), rng.uniform(0, 0.2, (batch, n))
+    return tuple(torch.tensor(a, dtype=torch.float32, device=chip.device) for a in (g, v))
 
 
 def newton(chip: Chip, n: int, batch: int, target: float | None) -> list[Row]:
-    """Method c: sinh(3 v) cells, conductances log-uniform 1e-6..1e-3 S, inputs 0..0.2 V, 1 ohm, relative 1e-5."""
-    rng = np.random.default_rng(0)
-    g, v = 10 ** rng.uniform(-6, -3, (n, n)), rng.uniform(0, 0.2, (batch, n))
-    g, v = (torch.tensor(a, dtype=torch.float32, device=chip.device) for a in (g, v))
+    """Method c: sinh(3 v) cells, lines of 1 ohm, relative 1e-5."""
+    g, v = array(chip, n, batch)
     cells = Sinh(g, B)
     seconds, found = chip.best(lambda: solve_array(cells, v, WIRES, rtol=RTOL))
     memory = chip.peak(lambda: solve_array(cells, v, WIRES, rtol=RTOL))
@@ -157,12 +195,25 @@ def newton(chip: Chip, n: int, batch: int, target: float | None) -> list[Row]:
         engine.suits, engine.suits_gpu = suits
     exact = solve_array(Sinh(g.double().cpu(), B), v[:8].double().cpu(), WIRES, rtol=1e-10).i_out
     error = ((found.i_out[:8].double().cpu() - exact).abs().max() / exact.abs().max()).item()
-    # beyond 64 x 64 the state lies in memory: eight float32 arrays are read or written an application
-    touched = 4.0 * n * n * 8 * found.iterations if n > 64 else 0.0
-    roof, bound = chip.roof(n * n * (found.iterations * PER_APPLICATION + 4.0 * PER_LAW), 8.0 * n + touched)
+    moved, out = traffic(chip, n, found.iterations)
+    roof, bound = chip.roof(n * n * (found.iterations * PER_APPLICATION + POINTS * PER_LAW), out, cached=moved)
     more = {"steps": found.iterations, "error": error, "times plain torch": plain / few / (seconds / batch)}
+    more |= {"moved MB": moved / 1e6, "must MB": out / 1e6, "peak MB": memory}
     what = f"c: {n} x {n}, {batch} vectors"
-    return [Row(what, 1e6 * seconds / batch, "us/vector", target, 1e6 * roof, bound, more | {"peak MB": memory})]
+    return [Row(what, 1e6 * seconds / batch, "us/vector", target, 1e6 * roof, bound, more)]
+
+
+def traffic(chip: Chip, n: int, steps: int) -> tuple[float, float]:
+    """Bytes a vector that a program exchanges with its scratch space, and that must cross the memory bus.
+
+    Inputs and currents must, and of the scratch space what the second-level cache cannot hold of all programs.
+    """
+    ends = 8.0 * n
+    if n <= gpu.LARGEST_RESIDENT:
+        return 0.0, ends
+    moved = 4.0 * n * n * (A_STEP * (steps - POINTS) + A_POINT * POINTS)
+    programs = torch.cuda.get_device_properties(chip.device).multi_processor_count if chip.device.type == "cuda" else 1
+    return moved, ends + moved * max(0.0, 1 - chip.cache[0] / (programs * STATE * n * n))
 
 
 def dissection(chip: Chip) -> list[Row]:
@@ -213,6 +264,52 @@ def fused(chip: Chip) -> list[Row]:
         more = {"x plain product": seconds / plain, "times the torch path": torchs / seconds, "peak MB": memory}
         rows.append(Row(f"a: {n} x {n}, {batch} vectors, {what}", 1e3 * seconds, "ms", None, 1e3 * roof, bound, more))
     return rows
+
+
+def tunings(chip: Chip) -> dict[str, list[tune_cuda.Tuning]]:
+    """What `--tune` measures, by row."""
+    few = chip.small
+
+    def newtons(n: int, batch: int) -> list[tune_cuda.Tuning]:
+        g, v = array(chip, n, batch)
+        if few:
+            g, v = g[:8], v[:, :8]
+        return [tune_cuda.newton(n, lambda: solve_array(Sinh(g, B), v, WIRES, rtol=RTOL).i_out, batch)]
+
+    def products() -> list[tune_cuda.Tuning]:
+        n, batch = (20, 40) if few else (2048, 8192)
+        weight, x = torch.randn(n, n, device=chip.device), torch.randn(batch, n, device=chip.device)
+        found = []
+        for name, side, noise in (("plain", 16, 0.0), ("tall", 64, 0.0), ("noise", 64, 0.02)):
+            config = Config(rows=side, columns=side).but(
+                adc__bits=6, dac__bits=7, dac__range=4.0, devices__read_noise=noise
+            )
+            matrix = TiledMatrix(weight, sinh(B), config)
+            found.append(tune_cuda.product(name, torch.no_grad()(lambda m=matrix: m(x)), batch))
+        return found
+
+    return {
+        "c16": newtons(8 if few else 16, 2 if few else 65536),
+        "c32": newtons(20 if few else 32, 2 if few else 65536),
+        "c64": newtons(40 if few else 64, 2 if few else 32768),
+        "c128": newtons(65 if few else 128, 1 if few else 8192),
+        "c256": newtons(130 if few else 256, 1 if few else 1024),
+        "fused": products(),
+    }
+
+
+def tune(chip: Chip, names: list[str], done: dict[str, Any], keep: Callable[[], None]) -> int:
+    """Every launch of some rows tried."""
+    for name, found in tunings(chip).items():
+        for tuning in found if name in names else []:
+            known = done.setdefault(f"tune {tuning.where}", {})
+            rows = []
+            for row in tune_cuda.tried(tuning, lambda work: chip.best(work, repeats=3), known):
+                rows.append(row)
+                known[row["launch"]] = {k: v for k, v in row.items() if k in ("us", "off", "error")}
+                keep()
+            print(tune_cuda.table(tuning, rows), flush=True)
+    return 0
 
 
 def tiny(size: int) -> nn.Module:
@@ -299,6 +396,7 @@ def main() -> int:
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these")
     parser.add_argument("--list", action="store_true", help="names of the rows")
     parser.add_argument("--again", action="store_true", help="measure rows that are in the file too")
+    parser.add_argument("--tune", action="store_true", help="try launches of the kernels")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes without a GPU")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, help="folder for a file of the device, which is gone on with")
@@ -321,6 +419,18 @@ def main() -> int:
     print(f"{chip.name}, torch {torch.__version__}, {date}{', dry run: times mean nothing' * a.dry_run}")
     target = a.out / f"cuda_{chip.name.replace(' ', '_')}.json" if a.out else None
     done: dict[str, Any] = json.loads(target.read_text()) if target and target.exists() else {}
+
+    def keep() -> None:
+        if target:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(".part")
+            part.write_text(json.dumps(done, indent=1) + "\n")
+            part.replace(target)
+
+    if a.tune:
+        if a.again:
+            done = {name: row for name, row in done.items() if not name.startswith("tune ")}
+        return tune(chip, a.rows or list(known), done, keep)
     print(f"{'':<58}{'figure':>11} {'':<12}{'target':>7} {'':<8}{'roofline':<24}")
     failed = 0
     for name in a.rows or known:
@@ -337,11 +447,7 @@ def main() -> int:
         for row in found:
             print(row, flush=True)
         done[name] = {"date": date, "torch": torch.__version__, "rows": [asdict(row) for row in found]}
-        if target:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(".part")
-            part.write_text(json.dumps(done, indent=1) + "\n")
-            part.replace(target)
+        keep()
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return 1 if failed else 0
