@@ -51,11 +51,8 @@ from crossbar import (  # noqa: E402
     effective_conductance,
     engine,
     expansion,
-<<<<<<< ours
-    gpu_expansion,
-=======
     gpu,
->>>>>>> theirs
+    gpu_expansion,
     gpu_product,
 )
 from crossbar import solve as solve_array  # noqa: E402
@@ -67,17 +64,14 @@ B, RTOL = 3.0, 1e-5  # 1/V
 PER_APPLICATION = 18  # operations a cell: two running sums a line, three products of vectors, three updates
 PER_LAW = 60  # current and conductance of a sinh cell and the residual
 PER_DISSECTION = 105  # operations a cell and line of dissection, counted by torch's flop counter
-<<<<<<< ours
 SERIES = {16: (589_000, 16 * 16 * 5.7), 64: (51_800, 64 * 64 * (19.1 + 2.33 * 6.5))}
 """Arrays an image of VGG-8, and instructions of the compiled series for one: first order, and 3.33 sweeps a tile."""
-=======
 A_STEP, A_POINT = 6, 10
 """Arrays of a tile that `blocked` reads or writes: in a step of conjugate gradients direction and residual both ways,
 the conductance, and the voltage both ways every second time; in an evaluation of the law conductance, voltage and
 Kirchhoff's voltage law both ways, direction and residual, and again law, conductance and residual."""
 POINTS = 4  # evaluations of the law
 STATE = 16  # bytes a cell: voltage, direction, residual, conductance
->>>>>>> theirs
 TOUCHED = 2000  # numbers a cell that dissection reads and writes, from what it allocates
 
 
