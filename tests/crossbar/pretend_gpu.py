@@ -325,17 +325,18 @@ def pretended() -> Iterator[Gpu]:
 def _library() -> ctypes.CDLL | str:
     """What tells torch's C++ that there is a CUDA device, compiled in about two seconds; or why it is not there."""
     torch_at = Path(torch.__file__).parent
-    library = Path(tempfile.mkdtemp(prefix="pretend")) / "pretend_gpu.so"
-    command = [
-        *("c++", "-std=c++20", "-O0", "-w", "-shared", "-fPIC"),
-        *(f"-I{torch_at / 'include'}", str(Path(__file__).with_suffix(".cpp")), "-o", str(library)),
-        *(f"-L{torch_at / 'lib'}", "-lc10", "-ltorch_cpu"),
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        return "no C++ compiler"
-    return ctypes.CDLL(str(library)) if done.returncode == 0 else f"C++ compiler: {done.stderr[:500]}"
+    with tempfile.TemporaryDirectory() as folder:  # a library that is loaded needs its file no more
+        library = Path(folder) / "pretend_gpu.so"
+        command = [
+            *("c++", "-std=c++20", "-O0", "-w", "-shared", "-fPIC"),
+            *(f"-I{torch_at / 'include'}", str(Path(__file__).with_suffix(".cpp")), "-o", str(library)),
+            *(f"-L{torch_at / 'lib'}", "-lc10", "-ltorch_cpu"),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+            return ctypes.CDLL(str(library)) if done.returncode == 0 else f"C++ compiler: {done.stderr[:500]}"
+        except OSError as error:
+            return str(error)
 
 
 def _exchanged(a: Tensor, b: Tensor) -> None:
