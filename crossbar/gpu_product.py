@@ -53,7 +53,7 @@ LAUNCHES = {
     "plain": Launch(64, 128, 32, 4, 3),
     "tall": Launch(64, 64, 64, 4, 2),
     "noise": Launch(64, 32, 64, 4, 2),
-    "digits": Launch(64, 64, 64, 4, 3, 4),
+    "digits": Launch(64, 64, 16, 4, 2, 4),
     "noise of digits": Launch(64, 32, 32, 4, 2),
 }
 """By what is computed: up to `FEW` vectors; more of them on tiles of up to `SHORT` rows, or on others, or whatever else
