@@ -226,12 +226,6 @@ def _plane(words, inputs, N: tl.constexpr):
 
 
 @jit
-def _first_other(KIND: tl.constexpr, FEATURES: tl.constexpr):
-    """The first plane of words that is no function of the inputs."""
-    return 1 if KIND == SIGNS else FEATURES
-
-
-@jit
 def _times(high, low, w, smaller, acc, PAIR: tl.constexpr):
     """The sum plus the product of pairs, or of whole numbers with pairs; what is left out is beyond float32."""
     if PAIR:
@@ -257,6 +251,7 @@ def _rows(
     cell = row[:, None] * width + column[None, :]
     cells = rows * width
     lines = block.to(tl.int64) * cells
+    other: tl.constexpr = 1 if KIND == SIGNS else FEATURES  # the first plane of words that is no function of the inputs
     summed = tl.zeros([BM], tl.float32)
     word = _gathered(words, begin, offset, there, live, IMAGES)
     if WHOLE == 2 and SHIFTED:
@@ -301,7 +296,7 @@ def _rows(
                     acc = tl.dot((hot * LARGEST).to(tl.float16), w, acc)
                 noisy = noisy + (acc,)
         else:
-            word = _gathered(_plane(words, inputs, _first_other(KIND, FEATURES)), begin, offset, there, live, IMAGES)
+            word = _gathered(_plane(words, inputs, other), begin, offset, there, live, IMAGES)
             acc = spreads[0]
             if NOISE & 1:
                 acc = tl.dot(first(word), tl.load(quiet_ones, mask=used, other=0.0), acc)
@@ -310,7 +305,7 @@ def _rows(
             noisy = noisy + (acc,)
         spreads = noisy
     if SHIFTED and WHOLE != 2:
-        last = _plane(words, inputs, _first_other(KIND, FEATURES) + (1 if NOISE else 0))
+        last = _plane(words, inputs, other + (1 if NOISE else 0))
         word = _gathered(last, begin, offset, there, live, IMAGES)
         summed = tl.sum(word.to(tl.float32, bitcast=True), axis=1)
     return accs, spreads, summed
@@ -320,8 +315,8 @@ def _rows(
 def _sign(a, f: tl.constexpr):
     """Numbers of one sign, the others as zero; what is not a number stays so."""
     if f == 0:
-        return tl.maximum(a, 0.0, propagate_nan=ALL)
-    return tl.minimum(a, 0.0, propagate_nan=ALL)
+        return tl.maximum(a, 0.0, propagate_nan=ALL).to(a.dtype)  # Triton 3.6 makes float32 of it
+    return tl.minimum(a, 0.0, propagate_nan=ALL).to(a.dtype)
 
 
 @jit
