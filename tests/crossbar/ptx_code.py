@@ -89,7 +89,17 @@ class Translator(Transfers):
             return self.put(i.operands[0], f"ftz({expression(*(f'ftz({g})' for g in given))})", kind)
         return self.put(i.operands[0], expression(*given), kind)
 
+    def _halves(self, i: Instruction) -> str:
+        """Two half floats in 32 bits, each rounded once."""
+        if set(i.parts[1:]) - {"rn", "f16x2"}:
+            raise Unsupported(i)
+        a, b, *c = (f"np.ascontiguousarray({self.use(o, 'b32')}).view(f2).astype(f8)" for o in i.operands[1:])
+        made = f"{a} * {b} + {c[0]}" if i.parts[0] == "fma" else f"{a} {EXACT[i.parts[0]]} {b}"
+        return self.put(i.operands[0], f"({made}).astype(f2).view(u4)", "b32")
+
     def _two(self, i: Instruction) -> str:
+        if i.parts[-1] == "f16x2":
+            return self._halves(i)
         self._plain(i)
         sign, kind = EXACT[i.parts[0]], self._kind(i)
         if "wide" in i.parts or "hi" in i.parts:
@@ -136,6 +146,8 @@ class Translator(Transfers):
     _madc = _carried
 
     def _fma(self, i: Instruction) -> str:
+        if i.parts[-1] == "f16x2":
+            return self._halves(i)
         self._plain(i)
         return self._apply(i, lambda a, b, c: f"fma{self._kind(i)[1:]}({a}, {b}, {c})")
 
@@ -149,6 +161,9 @@ class Translator(Transfers):
         return self._apply(i, lambda a, b: f"remainder({a}, {b})")
 
     def _one(self, i: Instruction) -> str:
+        if i.opcode in ("neg.f16x2", "abs.f16x2"):
+            sign = "^ u4(0x80008000)" if i.parts[0] == "neg" else "& u4(0x7FFF7FFF)"
+            return self.put(i.operands[0], f"{self.use(i.operands[1], 'b32')} {sign}", "b32")
         self._plain(i)
         made = {
             "sqrt": "np.sqrt({})", "abs": "np.abs({})", "neg": "-{}", "rcp": "1 / {}", "rsqrt": "1 / np.sqrt({})",

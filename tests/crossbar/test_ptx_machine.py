@@ -180,6 +180,21 @@ class TestThreads:
         assert out.tolist() == [source(k % 32) + k // 32 * 32 for k in range(64)]
         assert not report.findings
 
+    def test_two_half_floats_at_once(self) -> None:
+        """1.5 and 2 with 0.25 and -3: their sums, and products plus the first."""
+        one, two = 0x40003E00, 0xC2003400
+        body = f"""
+            mov.b32 %r10, {one};
+            mov.b32 %r11, {two};
+            add.f16x2 %r12, %r10, %r11;
+            fma.rn.f16x2 %r13, %r10, %r11, %r10;
+            setp.eq.u32 %p1, %r2, 0;
+            selp.b32 %r14, %r12, %r13, %p1;
+            st.global.b32 [%rd3], %r14;
+        """
+        out = run(body)[0]
+        assert out[:2].view(np.float16).tolist() == [1.75, -1.0, 1.875, -4.0]
+
     def test_an_instruction_that_it_does_not_know_is_named(self) -> None:
         with pytest.raises(Unsupported, match=r"'sad\.u32'"):
             run("sad.u32 %r7, %r2, %r2, %r2;")
