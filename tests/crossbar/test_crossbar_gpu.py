@@ -147,6 +147,8 @@ class TestLaws:
             assert pack.arguments[-2][0] == LAW[kind]
             exact = 1e-13 if kind == "cornered table" and one is cells else exact
             torch.testing.assert_close(carried(one, v, rtol), expected, rtol=0, atol=exact * largest)
+        below = carried(LutCells(lut, x[:, :31]), v[:31], 1e-5)  # a range that ends at 0 V
+        torch.testing.assert_close(below, expected[:31], rtol=0, atol=1e-5 * largest)
 
     def test_nodes_that_crowd_at_the_end_of_a_table(self, kernel: str) -> None:
         """Several in one of the equal bins by which pieces are found, the last piece too."""
