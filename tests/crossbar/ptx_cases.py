@@ -183,11 +183,13 @@ def array(
     what, how = fault or ("", None)
     device = device or Device(schedule=schedule, counting=counting)
     if what == "barrier":
-        device.edit = lambda kernel: without(kernel, "bar.sync", barriers(kernel)[how])
+        device.edit = lambda kernel: (
+            without(kernel, "bar.sync", barriers(kernel)[how]) if kernel.name == name else kernel
+        )
     elif what == "shift":
-        device.adjust = lambda arguments: arguments.update({how[0]: arguments[how[0]] + how[1]})
+        device.adjust = lambda arguments: how[0] in arguments and arguments.update({how[0]: arguments[how[0]] + how[1]})
     elif what == "alias":
-        device.adjust = lambda arguments: arguments.update({how[0]: arguments[how[1]]})
+        device.adjust = lambda arguments: how[0] in arguments and arguments.update({how[0]: arguments[how[1]]})
     elif what == "forget":
         device.forgotten = (how,)
     with pytest.MonkeyPatch.context() as patch, device.active():

@@ -293,6 +293,15 @@ class Machine(Tensors):
             self._lanes[mode, key] = found
         return found
 
+    def reduced(self, how: str, a: Whole, members: Whole, mask: Flags | None, where: str) -> Whole:
+        """One number of all threads of a warp; all of them have to be there."""
+        self.here(members, mask, where)
+        if (members != POISON).any():
+            raise NotImplementedError(f"a reduction over some threads of a warp: {where}")
+        ufunc = {"add": np.add, "min": np.minimum, "max": np.maximum}.get(how) or getattr(np, f"bitwise_{how}")
+        found: Whole = np.repeat(ufunc.reduce(a.reshape(-1, 32), 1, dtype=a.dtype), 32)
+        return found
+
     def warp_barrier(self, members: Whole, mask: Flags | None, where: str) -> None:
         self.here(members, mask, where)
         self.clock.warp[np.unique(self.warp_index[self.lanes(mask)])] += 1

@@ -88,6 +88,14 @@ class Transfers(Operands):
         ]
         return [*lines, self.put(to, f"{a}[s]", kind), self.put(second, "c", "pred")]
 
+    def _redux(self, i: Instruction) -> str:
+        kind = i.parts[-1]
+        if i.parts[1] != "sync" or i.parts[2] not in ("add", "min", "max", "and", "or", "xor") or kind[1:] != "32":
+            raise Unsupported(i)
+        a, members = self.use(i.operands[1], kind), self.use(i.operands[2], "u32")
+        line = f"m.reduced({i.parts[2]!r}, {a}, {members}, {self._mask or None}, {self._here(i)})"
+        return self.put(i.operands[0], line, kind)
+
     def _bar(self, i: Instruction) -> str:
         if i.opcode == "bar.warp.sync":
             return f"m.warp_barrier({self.use(i.operands[0], 'u32')}, {self._mask or None}, {self._here(i)})"

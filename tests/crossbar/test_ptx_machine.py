@@ -180,6 +180,11 @@ class TestThreads:
         assert out.tolist() == [source(k % 32) + k // 32 * 32 for k in range(64)]
         assert not report.findings
 
+    @pytest.mark.parametrize(("how", "answer"), [("add", 496), ("max", 31), ("min", 0), ("or", 31)])
+    def test_one_number_of_a_warp(self, how: str, answer: int) -> None:
+        out = run(f"redux.sync.{how}.s32 %r7, %r2, -1;\nst.global.b32 [%rd3], %r7;", threads=32)[0]
+        assert (out[:32] == answer).all()
+
     def test_two_half_floats_at_once(self) -> None:
         """1.5 and 2 with 0.25 and -3: their sums, and products plus the first."""
         one, two = 0x40003E00, 0xC2003400
