@@ -425,7 +425,7 @@ def blocks(launch: Launch, columns: int, rows: int | None) -> dict[str, int]:
 def _options(launch: Launch) -> dict[str, int]:
     """What Triton is told; limits of registers where they are known, on NVIDIA's chips."""
     most = {"maxnreg": launch.registers} if launch.registers and torch.version.cuda else {}
-    return {"num_warps": launch.warps, **most}
+    return {"num_warps": launch.warps, "enable_fp_fusion": True, **most}
 
 
 def _programs(device: torch.device, each: int, most: int) -> int:

@@ -58,7 +58,7 @@ def careful_gpu(
         len(nodes), len(bins), rtol,
         KIND=kind, HALVINGS=halvings, RANKS=ranks, REFINE=refine, ROWS=side, COLUMNS=side,
         WORDS_ALIKE=word.shape[0] == 1, BITS_ALIKE=bit.shape[0] == 1, KEEP=keep, CHUNK=chunk,
-        num_warps=max(2, side * side // 256),
+        num_warps=max(2, side * side // 256), enable_fp_fusion=True,
     )  # fmt: skip
 
 

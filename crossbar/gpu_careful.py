@@ -15,22 +15,15 @@ from typing import Any
 import triton
 import triton.language as tl
 
+from .gpu_kernel import CONVERGED, FINEST, HARD, MAX_CG, NOTHING, rounded
 from .gpu_laws import law
 
 jit: Any = triton.jit
 
-CONVERGED = tl.constexpr(1)
-HARD = tl.constexpr(2)
-
 MAX_NEWTON = tl.constexpr(40)
-MAX_CG = tl.constexpr(500)
 BISECTIONS = tl.constexpr(60)
 START, POINT, AHEAD, BETWEEN, ZERO = (tl.constexpr(phase) for phase in range(5))
 """What a round looks at: the drive, where Newton's method stands, where its step leads, between both, and 0 V."""
-NOTHING = tl.constexpr(1e-7)
-"""Currents smaller than this share of what ideal lines would allow count as rounding."""
-FINEST = tl.constexpr(1e-5)
-"""Reduction of the error that float32 conjugate gradients gain in one go."""
 
 
 @jit
@@ -42,7 +35,7 @@ def _drops(i, word, bit):
 
 @jit
 def _summed(a):
-    return tl.sum(tl.sum(a, axis=1), axis=0)
+    return tl.sum(tl.sum(rounded(a), axis=1), axis=0)
 
 
 @jit
@@ -52,6 +45,7 @@ def _largest(a):
 
 @jit
 def _largest_line(a):
+    a = rounded(a)
     return tl.maximum(tl.max(tl.sum(a, axis=1), axis=0), tl.max(tl.sum(a, axis=0), axis=0))
 
 
@@ -167,7 +161,7 @@ def careful(
                 elif phase == AHEAD:
                     reference = tl.maximum(d, 1e-2 * _summed(d) / (m * n))
                     steep = inside & ~(d_at <= 10.0 * reference)  # true for overflow too
-                    if _summed(steep.to(tl.int32)) > 0:
+                    if tl.sum(steep.to(tl.int32)) > 0:
                         near = v
                         far = at
                         left_to_halve = BISECTIONS
@@ -182,7 +176,7 @@ def careful(
                     phase = AHEAD
                 else:
                     lost = _drops(i_at, word, bit)
-                    if (phase == START) & (_summed((~(tl.abs(lost) <= span)).to(tl.int32)) > 0):
+                    if (phase == START) & (tl.sum((~(tl.abs(lost) <= span)).to(tl.int32)) > 0):
                         v = tl.zeros_like(applied)
                         phase = ZERO
                     else:
@@ -208,7 +202,7 @@ def careful(
                             count += steps
                             phase = AHEAD
             if status == CONVERGED:
-                tl.store(i_out + index * n + columns, tl.sum(i, axis=0), mask=columns < n)
+                tl.store(i_out + index * n + columns, tl.sum(rounded(i), axis=0), mask=columns < n)
                 if KEEP:
                     tl.store(v_out + index * m * n + cell, v, mask=inside)
                 v = tl.where(inside, v, 0.0)

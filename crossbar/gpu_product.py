@@ -346,7 +346,7 @@ def tiled_gpu(
         x, peak, sizes, nodes, bins, coefficients, words, x.numel(), x[0].numel(), len(nodes), len(bins), thermal,
         KIND=law, FEATURES=features, TERMS=coefficients.shape[-1], REFINE=refine, DAC_STEPS=dac, WHOLE=read,
         CLAMP=bool(clamp), PER_IMAGE=per_image, NOISE=noisy > 0, SHIFTED=bool(shifted), BLOCK=BLOCK, WIDE=wide,
-        num_warps=4,
+        num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     plain_codes = not sensed and adc != LAWS["log"]
     on = launch(vectors, columns, rows, features, noise=noisy.bit_count(), digits=digit > 0, plain=plain_codes)
@@ -360,8 +360,8 @@ def tiled_gpu(
         LONG=codes >= 2**MOST_BITS, ANALOG=bool(analog), SENSED=bool(sensed), NOISE=noisy, SHIFTED=bool(shifted),
         PLANES=planes, DIGIT=digit, TOGETHER=min(on.digits, planes), IMAGES=bool(images),
         PLAIN=bool(plain and not images), WIDE=wide, ONE=rows <= on.rows,
-        BM=on.vectors, BN=on.columns, BK=on.rows, num_warps=on.warps,
-        num_stages=on.stages,
+        BM=on.vectors, BN=on.columns, BK=on.rows, num_warps=on.warps, num_stages=on.stages,
+        enable_fp_fusion=True,
     )  # fmt: skip
     return out
 

@@ -182,7 +182,9 @@ def assembled(
     whole = {arg for arg in names if signature[arg].startswith("*")} | set(even)
     attributes = {(names.index(arg),): [["tt.divisibility", 16]] for arg in whole}
     source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": warps, "num_stages": stages} | ({"maxnreg": registers} if registers else {})
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True} | (
+        {"maxnreg": registers} if registers else {}
+    )
     made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     binaries = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     assembler = sorted(binaries.glob("ptxas*"))[-1]

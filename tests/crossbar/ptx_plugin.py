@@ -13,8 +13,15 @@ from collections.abc import Iterator
 
 import pytest
 
-KERNELS = ("gpu_blocked", "gpu_kernel", "gpu_product_kernel", "gpu_input_kernel", "gpu_expansion_kernel")
-UNIFORM = ("resident", "blocked")
+KERNELS = (
+    "gpu_blocked",
+    "gpu_careful",
+    "gpu_expansion_kernel",
+    "gpu_input_kernel",
+    "gpu_kernel",
+    "gpu_product_kernel",
+)
+UNIFORM = ("resident", "blocked", "careful")
 """Kernels in which all threads of a program take the same way."""
 
 
