@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,7 @@ def product(chip: TiledMatrix, source: Source, written: Written) -> Tensor:
     peak = chip.input_range.view(1) if chip.has_input_range else largest(source)
     if isinstance(source, Image):
         offsets, corners, size = _places(source.window, source.channels, source.spatial, source.x.device)
-        area = source.x[0, 0].numel()
+        area = math.prod(source.spatial)
         strides = lay.matrices * source.channels * area, source.channels * area
     else:
         offsets, corners, size = _line(chip.n_in, source.x.device)
@@ -207,12 +208,18 @@ def _places(window: Window, channels: int, spatial: tuple[int, ...], device: tor
     """Offsets of a window's inputs and its corners, made once."""
     key = window, channels, spatial, device
     known = None if torch.compiler.is_compiling() else _PLACES.get(key)
-    if known is None:
-        offsets, corners = window.offsets(channels, spatial, device), window.corners(spatial, device)
-        known = offsets.to(torch.int32), corners.to(torch.int32), window.size(spatial)
-        if not torch.compiler.is_compiling():
-            _PLACES[key] = known
+    if known is not None:
+        return known
+    if torch.compiler.is_compiling():
+        return _placed(window, channels, spatial, device)
+    with torch.inference_mode(False):  # for later passes with gradients too
+        known = _PLACES[key] = _placed(window, channels, spatial, device)
     return known
+
+
+def _placed(window: Window, channels: int, spatial: tuple[int, ...], device: torch.device) -> Places:
+    offsets, corners = window.offsets(channels, spatial, device), window.corners(spatial, device)
+    return offsets.to(torch.int32), corners.to(torch.int32), window.size(spatial)
 
 
 def _line(n_in: int, device: torch.device) -> Places:
@@ -226,7 +233,8 @@ def _next_read(chip: TiledMatrix, device: torch.device) -> Tensor:
     kept = _READS.get(chip)
     if kept is None or kept.device != device:
         seed = np.random.SeedSequence([chip.config.seed, chip.stream, 0x5EAD]).generate_state(1, np.uint64)
-        kept = torch.tensor([int(seed.view(np.int64)[0]), chip.reads - 1], device=device)
+        with torch.inference_mode(False):  # what is made there could not be counted up elsewhere
+            kept = torch.tensor([int(seed.view(np.int64)[0]), chip.reads - 1], device=device)
         _READS[chip] = kept
     kept[1:] += 1
     return kept.clone()
@@ -249,7 +257,8 @@ def _pack(chip: TiledMatrix, written: Written) -> dict[str, Tensor]:
     made_of = [(a, version(a)) for a in parts]
     kept = _PACKED.get(chip)
     if kept is None or any(a is not b or i != j for (a, i), (b, j) in zip(kept[0], made_of, strict=True)):
-        kept = made_of, packed(chip, written)
+        with torch.inference_mode(False), torch.no_grad():  # for later passes with gradients too
+            kept = made_of, packed(chip, written)
         _PACKED[chip] = kept
     return kept[1]
 
@@ -345,7 +354,7 @@ def tiled_gpu(
     compiled.prepared[-(-x.numel() // BLOCK),](
         x, peak, sizes, nodes, bins, coefficients, words, x.numel(), x[0].numel(), len(nodes), len(bins), thermal,
         KIND=law, FEATURES=features, TERMS=coefficients.shape[-1], REFINE=refine, DAC_STEPS=dac, WHOLE=read,
-        CLAMP=bool(clamp), PER_IMAGE=per_image, NOISE=noisy > 0, SHIFTED=bool(shifted), BLOCK=BLOCK, WIDE=wide,
+        CLAMP=bool(clamp or digit), PER_IMAGE=per_image, NOISE=noisy > 0, SHIFTED=bool(shifted), BLOCK=BLOCK, WIDE=wide,
         num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     plain_codes = not sensed and adc != LAWS["log"]

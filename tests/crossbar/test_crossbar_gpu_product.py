@@ -463,6 +463,34 @@ def test_the_operator_is_a_good_citizen_of_torch(monkeypatch: pytest.MonkeyPatch
     torch.library.opcheck(operator, tuple(arguments))
 
 
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("cells", ["linear", "table"])
+@pytest.mark.parametrize("config", [BASE, NOISY], ids=["plain", "noisy"])
+def test_what_is_kept_from_inference_mode_serves_training(config: Config, cells: str, lut: Lut) -> None:
+    """What a matrix keeps must be saved for gradients, and reads counted, after a first pass in inference mode."""
+    x = tensor(2, 3, 6, 5)  # a shape of its own: places of windows are kept too
+    device = lut if cells == "table" else None
+    mapped = convert(nn.Conv2d(3, 4, 3).to(DEVICE), device, config.but(nonlinear=device is not None), calibration=x)
+    with torch.inference_mode():
+        first = mapped.eval()(x)
+    driven = x.clone().requires_grad_()
+    again = mapped(driven)
+    assert config is NOISY or torch.equal(first, again)
+    again.sum().backward()
+    assert driven.grad is not None
+    assert bool(driven.grad.any())
+    assert not mapped.train()(x).isnan().any()
+
+
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("config", [BASE, NOISY.but(scheme="offset")], ids=["plain", "noisy"])
+def test_no_images_and_no_vectors(config: Config) -> None:
+    for layer, x in ((nn.Conv2d(3, 4, 3), tensor(2, 3, 6, 6)), (nn.Linear(20, 5), tensor(2, 20))):
+        mapped = convert(layer.to(DEVICE), None, config, calibration=x)
+        for one in (mapped, convert(layer, None, config)):
+            assert one(x[:0]).shape == one(x)[:0].shape
+
+
 def test_it_is_what_runs_on_a_gpu_only() -> None:
     matrix = TiledMatrix(tensor(7, 20), None, BASE)
     assert gpu_product.suits(matrix, tensor(3, 20)) == ON_GPU
