@@ -69,7 +69,8 @@ def _table(
     for rank in tl.static_range(RANKS):
         c = pieces + (piece * RANKS + rank) * 4
         c1, c2, c3 = tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
-        a = tl.load(amplitudes + rank * stride + cell, mask=inside, other=0.0).to(v.dtype)
+        a = tl.load(amplitudes + cell, mask=inside, other=0.0).to(v.dtype)
+        amplitudes += stride  # 32 bits need not hold the distance
         i += a * (tl.load(c) + t * (c1 + t * (c2 + t * c3)))
         d += a * (c1 + t * (2.0 * c2 + 3.0 * t * c3))
     d = d / width
@@ -90,7 +91,8 @@ def _polynomial(v, amplitudes, cell, inside, stride, ends, coefficients, RANKS: 
         for k in tl.static_range(TERMS - 1):
             slope = slope * t + value
             value = value * t + tl.load(coefficients + (rank + 1) * TERMS - 2 - k)
-        a = tl.load(amplitudes + rank * stride + cell, mask=inside, other=0.0).to(v.dtype)
+        a = tl.load(amplitudes + cell, mask=inside, other=0.0).to(v.dtype)
+        amplitudes += stride  # 32 bits need not hold the distance
         i += a * value
         d += a * slope
     d = d * per_volt

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Wires, engine, gpu, solve
 from crossbar.bias import fit
-from crossbar.newton import Circuit, solve_newton
+from crossbar.newton import Circuit, Point, solve_newton
 from devicelab import Lut, parameter_set
 
 ON_GPU = torch.cuda.is_available()
@@ -147,6 +147,33 @@ class TestLaws:
             assert pack.arguments[-2][0] == LAW[kind]
             exact = 1e-13 if kind == "cornered table" and one is cells else exact
             torch.testing.assert_close(carried(one, v, rtol), expected, rtol=0, atol=exact * largest)
+
+    def test_polynomials_of_several_terms_each_with_amplitudes_of_its_own(self, kernel: str) -> None:
+        """Cells that go from a sine to a straight line with their state, on two tiles."""
+        v = np.linspace(-1.0, 1.0, 201)
+        value, slope = np.stack([3 * np.sin(v), v]), np.stack([3 * np.cos(v), np.ones_like(v)])
+        lut = SimpleNamespace(voltage=v, state=[0, 1], table=1e-4 * value, slope=1e-4 * slope)
+        cells = LutCells(lut, X)
+        array, v_wl, v_bl = circuit(cells, *CIRCUITS["usual"])
+        pack = gpu.packed(array, *gpu.extremes(v_wl, v_bl), 1e-6)
+        assert pack is not None
+        assert pack.arguments[-2][0] == gpu.POLYNOMIAL
+        assert pack.arguments[-2][2] == 2  # terms
+        found = gpu.solve_gpu(array, v_wl, v_bl, 1e-6, voltages=True)
+        assert found is not None
+        at = found.v.unsqueeze(0)
+        law = 1e-4 * (3 * (1 - X).unsqueeze(-3) * torch.sin(at) + X.unsqueeze(-3) * at)[0]
+        i = law.sum(-2)
+        torch.testing.assert_close(found.i_out, i, rtol=0, atol=2e-6 * i.abs().max().item())
+        assert Point(array, found.v).residual <= 1e-6
+
+    @pytest.mark.parametrize("rtol", [1e-2, 1e-4])
+    def test_the_residual_told_has_room_for_the_polynomial(self, rtol: float, kernel: str) -> None:
+        """It bounds what is left of Kirchhoff's laws with the table itself, however well the polynomial is solved."""
+        array, v_wl, v_bl = circuit(LutCells(LUT, X), *CIRCUITS["usual"])
+        found = gpu.solve_gpu(array, v_wl, v_bl, rtol, voltages=True)
+        assert found is not None
+        assert Point(array, found.v).residual <= found.residual <= rtol
 
     def test_polynomials_over_a_range_that_ends_at_0_v(self, kernel: str) -> None:
         """One cell, vectors of one sign."""
@@ -310,6 +337,22 @@ class TestInTheEngine:
         for k in range(2):
             alone = solve(cells, v[k], strong, rtol=1e-9).i_out
             torch.testing.assert_close(together.i_out[k], alone, rtol=1e-7, atol=1e-7 * alone.abs().max().item())
+
+    @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the interpreter
+    def test_a_vector_hard_on_one_tile_of_two_is_solved_with_care(
+        self, by_kernels: None, kernel: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gpu, "LARGEST_CAREFUL", 0)  # not on the device
+        b = torch.tensor([20.0, 1.0], dtype=torch.float64, device=DEVICE)[:, None, None].expand(2, 8, 8)
+        v = 0.1 * V[0, :, :8].clone()
+        v[1] = torch.linspace(0, 8, 8)
+        strong = Wires(5.0, 5.0, 5.0, 5.0)
+        cells = Sinh(G[:, :8, :7].repeat(1, 1, 2)[..., :8].contiguous(), b)
+        together = solve(cells, v, strong, rtol=1e-9)
+        assert together.residual <= 1e-9
+        monkeypatch.setattr(engine, "suits_gpu", lambda array: False)
+        expected = solve(cells, v, strong, rtol=1e-9).i_out
+        torch.testing.assert_close(together.i_out, expected, rtol=1e-7, atol=1e-7 * expected.abs().max().item())
 
     def test_a_voltage_beyond_the_table_is_refused(self, by_kernels: None, kernel: str) -> None:
         from devicelab.errors import LutError
