@@ -9,13 +9,14 @@ from torch import Tensor
 
 from devicelab.errors import MissingDependencyError
 
-from .optional import loaded
+from .optional import loaded, on_its_device
 
 LARGEST_CAREFUL = 64
 """Word or bit lines of a tile whose hard vectors are solved with care on the device; others are by torch."""
 
 
 @torch.library.custom_op("devicelab::careful_gpu", mutates_args=("i_out", "v_out", "extremes", "residual", "counts"))
+@on_its_device
 def careful_gpu(
     v_wl: Tensor,
     v_bl: Tensor,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import gpu
-from .bias import fit
+from .bias import Bias, fit
 from .lut_cells import LutCells
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Pass:
     waits: bool = False
     before: Any = None
     flags: list[Tensor] = field(default_factory=list)  # true where the pass has to be made again
+    by_engine: set[TiledMatrix] = field(default_factory=set)  # solved in torch, which looks at values on the way
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("pass", default=None)  # each thread has its own
@@ -70,7 +71,8 @@ def steep(chip: TiledMatrix) -> bool:
 
 
 @contextmanager
-def _running(now: Pass) -> Iterator[Pass]:
+def running(now: Pass) -> Iterator[Pass]:
+    """The pass runs inside."""
     token = _PASS.set(now)
     try:
         yield now
@@ -81,14 +83,23 @@ def _running(now: Pass) -> Iterator[Pass]:
 @contextmanager
 def deferred() -> Iterator[list[Tensor]]:
     """Solves of layers inside do not wait; the list gathers flags, true where a pass has to be made again."""
-    with _running(Pass(None)) as now:
+    with running(Pass(None)) as now:
         yield now.flags
+
+
+def by_engine(chip: TiledMatrix, cells: LutCells, drive: Tensor | Bias) -> Tensor:
+    """Currents of arrays that the kernels do not take; noted in the pass that runs, if one does."""
+    from .engine import solve  # which imports `gpu`
+
+    if not torch.compiler.is_compiling() and (now := current()) is not None:
+        now.by_engine.add(chip)
+    return solve(cells, drive, chip.config.wires, rtol=chip.config.rtol).i_out
 
 
 @contextmanager
 def at_once() -> Iterator[None]:
     """Solves of layers inside look at what was found, each on its own, and are made again with care where needed."""
-    with _running(Pass(None, waits=True)):
+    with running(Pass(None, waits=True)):
         yield
 
 
@@ -134,7 +145,7 @@ def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | N
         if now is not None and not now.waits:
             now.flags.append(hard.any())
             return out.masked_fill_(hard.view(*out.shape[:-1], 1), 0.0)  # what follows is not to stumble over them
-        if any_hard([hard.any()]) and chip not in _STEEP:
+        if chip not in _STEEP and any_hard([hard.any()]):
             _STEEP.add(chip)
             out, hard = found(v)
         if chip in _STEEP and any_hard([hard.any()]):
@@ -146,10 +157,8 @@ def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | N
 
 def _with_care(chip: TiledMatrix, cells: LutCells, v: Tensor, hard: Tensor, out: Tensor) -> None:
     """Put the currents of hard vectors [b] right, by the engine."""
-    from .engine import solve  # which imports `gpu`
-
     which = hard.nonzero()[:, 0]
-    out[..., which, :] = solve(cells, v[..., which, :], chip.config.wires, rtol=chip.config.rtol).i_out.to(out)
+    out[..., which, :] = by_engine(chip, cells, v[..., which, :]).to(out)
 
 
 def _prepared(chip: TiledMatrix, cells: LutCells) -> gpu.Packed | None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from devicelab.errors import ParameterError, ShapeError
 
+from . import gpu
 from .compiled import version
-from .gpu_layers import at_once, deferred, steep
+from .gpu_layers import Pass, at_once, deferred, running, steep
 from .mapping import TiledMatrix
 from .passes import State, once
 
@@ -41,10 +42,17 @@ class Captured:
     def _capture_there(self) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), deferred():
+        with torch.cuda.stream(side), running(Pass(None)) as warm:
             for _ in range(WARM):
                 self.net(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
+        if warm.by_engine:
+            raise ParameterError(
+                "a graph cannot hold arrays that torch solves, for it looks at values on the way",
+                got=", ".join(name or "the network" for name, m in self.net.named_modules() if m in warm.by_engine),
+                allowed=f"one terminal a line, none floating, up to {gpu.LARGEST} bit lines, and Triton installed",
+                hint="call the network itself",
+            )
         self._graph = torch.cuda.CUDAGraph()
         before = [m.reads for m in self._matrices]
         with torch.cuda.graph(self._graph), deferred() as flags:
@@ -56,9 +64,14 @@ class Captured:
             m.reads = then  # nothing was read yet
         self._made_of = self._now()
 
-    def _now(self) -> list[Any]:
-        tensors = [t for m in self._matrices for t in (m.g, m.matrix, m.adc_range, m.input_range)]
-        return [(id(t), version(t)) for t in tensors] + [steep(m) for m in self._matrices]
+    def _now(self) -> list[tuple[Any, int]]:
+        """What the graph is made of; tensors themselves, for their numbers would be given to others after them."""
+        tensors = [(t, version(t)) for m in self._matrices for t in m._buffers.values()]
+        return tensors + [(None, steep(m)) for m in self._matrices]
+
+    def _stale(self) -> bool:
+        pairs = zip(self._now(), self._made_of, strict=True)
+        return any(a is not b or i != j for (a, i), (b, j) in pairs)
 
     def __call__(self, *inputs: Tensor) -> Any:
         """What the network gives for inputs of the captured shapes.
@@ -70,7 +83,7 @@ class Captured:
             if given.shape != kept.shape:
                 raise ShapeError("a graph takes inputs of one shape", got=tuple(given.shape), allowed=tuple(kept.shape))
             kept.copy_(given)
-        if self._now() != self._made_of:
+        if self._stale():
             self._capture()
         self._graph.replay()
         if self._hard is not None and bool(self._hard):
@@ -109,7 +122,7 @@ def captured(net: nn.Module, *inputs: Tensor) -> Captured:
         inputs: Examples of what it takes; later inputs have their shapes.
 
     Raises:
-        ParameterError: If an input is not on a GPU, or the network trains.
+        ParameterError: If an input is not on a GPU, the network trains, or the kernels do not take some of its arrays.
     """
     places = {a.device.type for a in inputs}
     if places != {"cuda"}:

@@ -16,7 +16,6 @@ from .chip import Chip
 from .chip import Written as Written
 from .converters import convert_current, reads, sense
 from .devices import READS, generator, through
-from .engine import solve
 from .lut_cells import LutCells
 from .windows import Image, Vectors, Window
 from .windows import Source as Source
@@ -268,15 +267,14 @@ class TiledMatrix(Chip):
 
         def floating(v: Tensor) -> Tensor:
             driven = place.inputs(v).flatten(0, 2)
-            found = [solve(cells, place.bias(driven[k], k), c.wires, rtol=c.rtol).i_out for k, cells in enumerate(each)]
+            found = [gpu_layers.by_engine(self, cells, place.bias(driven[k], k)) for k, cells in enumerate(each)]
             return place.outputs(place.by_matrix(torch.stack(found)))
 
         return floating
 
     def _by_cells(self, cells: LutCells) -> Callable[[Tensor], Tensor]:
         """From voltages [*tiles, b, rows] to currents [*tiles, b, columns] of arrays whose lines are all driven."""
-        c = self.config
-        return gpu_layers.solver(self, cells) or (lambda v: solve(cells, v, c.wires, rtol=c.rtol).i_out)
+        return gpu_layers.solver(self, cells) or (lambda v: gpu_layers.by_engine(self, cells, v))
 
     def _noisy(self, i: Tensor, u: Tensor, written: Written) -> Tensor:
         """Currents with the noise of every cell's read: independent, so variances add along a column.

@@ -7,6 +7,7 @@ in every layer.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,8 @@ _PLAIN = (Tensor, int, float, complex, str, bytes, slice, type(None), torch.dtyp
 """Inputs that a pass changes at most as tensors do; with others it waits in every layer."""
 MANY = 1000
 """Entries of a container from which on it is a vocabulary or the like, in which no tensors are looked for."""
+MOST_COPIED = 2**28
+"""Bytes of inputs, and of what modules keep, from which on a pass waits in every layer: copies would cost more."""
 
 
 def attach(net: nn.Module) -> None:
@@ -54,8 +57,9 @@ def begin(net: nn.Module, args: Any, kwargs: Any) -> None:
         return
     if not _on_gpu(net) or gpu_layers.current() is not None or not _repeatable(net, args, kwargs):
         return
-    before = State(net, (*args, *kwargs.values())), Chance()
-    gpu_layers.begin(gpu_layers.Pass(sys._getframe(1), before=before))
+    before = State(net, (*args, *kwargs.values()), most=MOST_COPIED), Chance()
+    if before[0].whole:
+        gpu_layers.begin(gpu_layers.Pass(sys._getframe(1), before=before))
 
 
 def end(net: nn.Module, args: Any, kwargs: Any, out: Any) -> Any:
@@ -75,7 +79,9 @@ def once(net: nn.Module, args: Any, kwargs: Any, call: Callable[..., Any]) -> An
     """What a call of a network gives, waited for once, if it can be; see `crossbar.graphs.waiting_once`."""
     if gpu_layers.current() is not None or not _repeatable(net, args, kwargs):
         return call(*args, **kwargs)
-    before = State(net, (*args, *kwargs.values())), Chance()
+    before = State(net, (*args, *kwargs.values()), most=MOST_COPIED), Chance()
+    if not before[0].whole:
+        return call(*args, **kwargs)
     with gpu_layers.deferred() as flags:
         out = call(*args, **kwargs)
     return _again(before, call, args, kwargs) if gpu_layers.any_hard(flags) else out
@@ -126,9 +132,10 @@ class State:
     Args:
         net: The network.
         given: What it takes.
+        most: Bytes of tensors beyond which none is copied; `whole` says whether they are.
     """
 
-    def __init__(self, net: nn.Module, given: tuple[Any, ...] = ()) -> None:
+    def __init__(self, net: nn.Module, given: tuple[Any, ...] = (), *, most: float = math.inf) -> None:
         self._modules: list[tuple[nn.Module, dict[str, Any]]] = []
         self._reads: list[tuple[TiledMatrix, int, Tensor | None]] = []
         held = [*given]
@@ -144,7 +151,8 @@ class State:
         self._contents = [(a, a.copy()) for a in held if isinstance(a, dict | list | set | deque)]
         short = [a for a in held if not isinstance(a, dict | list | set | deque | tuple) or len(a) <= MANY]
         tensors = {id(a): a for a in tree_leaves(short) if isinstance(a, Tensor)}
-        self._tensors = [(a, version(a), a.clone()) for a in tensors.values()]
+        self.whole = sum(a.numel() * a.element_size() for a in tensors.values()) <= most
+        self._tensors = [(a, version(a), a.clone()) for a in tensors.values() if self.whole]
 
     def restore(self) -> None:
         """Put back what Python and torch know to have changed."""
@@ -160,7 +168,8 @@ class State:
             if counter is None:
                 gpu_product._READS.pop(matrix, None)
         for tensor, then, held in self._tensors:
-            if version(tensor) != then:
+            uncounted = tensor.is_inference() and torch.is_inference_mode_enabled()
+            if uncounted or version(tensor) != then:
                 tensor.copy_(held)
 
     def restore_tensors(self) -> None:
@@ -174,10 +183,9 @@ class Chance:
 
     def __init__(self) -> None:
         self._host = torch.get_rng_state()
-        self._device = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        self._devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
     def restore(self) -> None:
         """Put them back."""
         torch.set_rng_state(self._host)
-        if self._device is not None:
-            torch.cuda.set_rng_state(self._device)
+        torch.cuda.set_rng_state_all(self._devices)

@@ -141,3 +141,6 @@ def test_kernels_are_launched_where_their_tensors_are(a_gpu: torch.device, monke
     with torch.no_grad():
         net(v)
     assert launched[2:] == [(1, 5)]
+    steep = Sinh(torch.full((5, 4), 1e-2, device=a_gpu), 20.0)
+    solve(steep, torch.full((1, 5), 2.0, device=a_gpu), Wires(100.0, 100.0, 100.0, 100.0))
+    assert launched[3:] == 3 * [(1, 1, 5)]  # given up, given up again, and solved with care

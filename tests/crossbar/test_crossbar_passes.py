@@ -171,6 +171,7 @@ class TestAPassMadeAgain:
             assert torch.equal(net(x), first)
             assert Kernels.given_up == 2 + 2
             assert looks(net, x) == 1
+            assert looks(lambda x: carefully(net, x), x) == 2  # once a layer
 
     def test_refuses_voltages_beyond_the_table(self) -> None:
         """What the engine refuses, the pass that is made again refuses."""
@@ -228,6 +229,49 @@ class TestAPassMadeAgain:
             found.append([outs, x, net.calls, net.mean, net.seen, net.h, net.sums, torch.rand(3)])
         assert found[0][2] == 2
         assert same(*found)
+
+    def test_leaves_no_trace_in_inference_mode(self) -> None:
+        """In which changes of tensors made in it are not counted."""
+
+        class Sums(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.last = nn.Linear(4, 3)
+                self.sum: Tensor | None = None
+
+            def forward(self, x: Tensor) -> Tensor:
+                self.sum = torch.zeros_like(x) if self.sum is None else self.sum
+                self.sum += x
+                out: Tensor = self.last(self.sum)
+                return out
+
+        net, x = convert(Sums(), LUT, SOLVED), torch.randn(2, 4)
+        with torch.inference_mode():
+            net(x)
+            with too_hard():
+                net(x)
+            assert torch.equal(net.sum, 2 * x)  # type: ignore[arg-type]
+        with torch.no_grad(), pytest.raises(RuntimeError, match="inference"):
+            net(x)  # by the network itself
+
+    def test_needs_copies_only_while_they_are_small(self) -> None:
+        class Table(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.table, self.one, self.two = torch.ones(1000), nn.Linear(12, 5), nn.Linear(5, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                out: Tensor = self.two(self.one(x))
+                return out
+
+        net, x = convert(Table(), LUT, SOLVED), torch.randn(4, 12)
+        for room, count in ((4 * (1000 + 48), 1), (4 * (1000 + 48) - 1, 2)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(passes, "MOST_COPIED", room)
+                assert looks(net, x) == count
+                assert looks(lambda x: waiting_once(net, x), x) == count
+                with too_hard(), torch.no_grad():
+                    assert torch.equal(net(x), carefully(net, x))
 
     def test_leaves_statistics_alone(self) -> None:
         """Batch norm that is estimated anew sees every batch once."""

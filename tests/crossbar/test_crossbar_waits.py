@@ -192,3 +192,32 @@ def test_a_graph_is_made_good_with_the_noise_of_its_replay(there: Gpu) -> None:
     assert net.matrix.reads == reads + 2  # type: ignore[union-attr]
     assert torch.equal(graph._with_care((x,)), second)
     assert net.matrix.reads == reads + 3  # type: ignore[union-attr]
+
+
+FLOATING = SHARED.but(idle_lines="floating")
+BOTH_ENDS = SOLVED.but(wires=Wires(1.0, 1.0, 1.0, 1.0, r_source_right=1.0))
+
+
+@pytest.mark.parametrize("config", [FLOATING, BOTH_ENDS], ids=["floating", "driven at both ends"])
+def test_a_graph_of_arrays_that_torch_solves_is_an_error(config: Config, there: Gpu) -> None:
+    net = convert(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), LUT, config).cuda()
+    with pytest.raises(ParameterError, match=r"looks at values(.|\n)*0\.matrix, 1\.matrix(.|\n)*none floating"):
+        captured(net, torch.randn(2, 6).cuda())
+
+
+@pytest.mark.parametrize("config", [SOLVED, SHARED, SOLVED.but(nonlinear=False, adc__bits=6, adc__law="log")])
+def test_a_graph_of_others_is_captured_again_when_they_change(
+    config: Config, there: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "newton_gpu", solved_by_nobody)
+    net, x = convert(nn.Linear(6, 4), LUT, config).cuda(), torch.randn(2, 6).cuda()
+    graph = captured(net, x)
+    graph(x)
+    assert not graph._stale()
+    chip = net.matrix
+    chip.adc_range = chip.adc_range.clone()  # type: ignore[union-attr, operator]
+    assert graph._stale()
+    graph(x)
+    assert not graph._stale()
+    net.load_state_dict(net.state_dict())
+    assert graph._stale()
