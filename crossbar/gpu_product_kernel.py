@@ -126,17 +126,18 @@ def tiled(
         at = (matrix * CHANNELS + channel) * columns + column
         scale = tl.load(back + at, mask=wanted, other=0.0)[None, :]
         hush = tl.load(loud + at, mask=wanted, other=0.0)[None, :]
-        for group in tl.static_range(0, PLANES, TOGETHER):
-            accs, spreads = _zeros(min(TOGETHER, PLANES - group), NOISE, BM, BN)
+        # digits one by one are not unrolled, which would take minutes to compile
+        for group in (range if TOGETHER == 1 else tl.static_range)(0, PLANES, TOGETHER):
+            accs, spreads = _zeros(1 if TOGETHER == 1 else min(TOGETHER, PLANES - group), NOISE, BM, BN)
             for tile in range(row_tiles):
                 if not ANALOG:
-                    accs, spreads = _zeros(min(TOGETHER, PLANES - group), NOISE, BM, BN)
+                    accs, spreads = _zeros(1 if TOGETHER == 1 else min(TOGETHER, PLANES - group), NOISE, BM, BN)
                 block = (matrix * CHANNELS + channel) * row_tiles + tile
                 if ONE:
                     accs, spreads, summed = _rows(
                         accs, spreads, words, begin, offsets, weights, variances, digits, there, column, block, 0, tile,
                         rows, width, idle, inputs, half, quiet, thermal, KIND, FEATURES, WHOLE, NOISE, SHIFTED, group,
-                        min(TOGETHER, PLANES - group), PLANES, DIGIT, IMAGES, PLAIN, BM, BK,
+                        1 if TOGETHER == 1 else min(TOGETHER, PLANES - group), DIGIT, IMAGES, PLAIN, BM, BK,
                     )  # fmt: skip
                     if SHIFTED and group == 0 and channel == 0:
                         driven += summed
@@ -145,13 +146,14 @@ def tiled(
                         accs, spreads, summed = _rows(
                             accs, spreads, words, begin, offsets, weights, variances, digits, there, column, block,
                             start, tile, rows, width, idle, inputs, half, quiet, thermal, KIND, FEATURES, WHOLE, NOISE,
-                            SHIFTED, group, min(TOGETHER, PLANES - group), PLANES, DIGIT, IMAGES, PLAIN, BM, BK,
+                            SHIFTED, group, 1 if TOGETHER == 1 else min(TOGETHER, PLANES - group), DIGIT, IMAGES,
+                            PLAIN, BM, BK,
                         )  # fmt: skip
                         if SHIFTED and group == 0 and channel == 0:
                             driven += summed
                 if not ANALOG:
                     at = block * columns + column
-                    for p in tl.static_range(min(TOGETHER, PLANES - group)):
+                    for p in tl.static_range(1 if TOGETHER == 1 else min(TOGETHER, PLANES - group)):
                         acc = accs[p] * scale
                         if NOISE:
                             stage = ((matrix * row_tiles + tile) * CHANNELS + channel) * PLANES + group + p
@@ -161,7 +163,7 @@ def tiled(
                         )
             if ANALOG:
                 at = (matrix * CHANNELS + channel) * columns + column
-                for p in tl.static_range(min(TOGETHER, PLANES - group)):
+                for p in tl.static_range(1 if TOGETHER == 1 else min(TOGETHER, PLANES - group)):
                     acc = accs[p] * scale
                     if NOISE:
                         stage = (matrix * CHANNELS + channel) * PLANES + group + p
@@ -194,10 +196,10 @@ def _zeros(COUNT: tl.constexpr, NOISE: tl.constexpr, BM: tl.constexpr, BN: tl.co
 
 
 @jit
-def _weight(plane: tl.constexpr, WHOLE: tl.constexpr, DIGIT: tl.constexpr, DAC_STEPS: tl.constexpr):
+def _weight(plane, WHOLE: tl.constexpr, DIGIT: tl.constexpr, DAC_STEPS: tl.constexpr):
     """Of one digit in the sum."""
     if WHOLE == 2:
-        return (2.0 ** (DIGIT * plane)) * ((2**DIGIT - 1) / DAC_STEPS)
+        return (tl.full([], 1, tl.int32) << (DIGIT * plane)).to(tl.float32) * ((2**DIGIT - 1) / DAC_STEPS)
     else:  # what follows a return is compiled too
         return 1.0
 
@@ -239,8 +241,8 @@ def _rows(
     accs, spreads, words, begin, offsets, weights, variances, digits, there, column, block, start, tile, rows, width,
     idle, inputs, half, quiet, thermal,
     KIND: tl.constexpr, FEATURES: tl.constexpr, WHOLE: tl.constexpr, NOISE: tl.constexpr, SHIFTED: tl.constexpr,
-    FIRST: tl.constexpr, HERE: tl.constexpr, PLANES: tl.constexpr, DIGIT: tl.constexpr, IMAGES: tl.constexpr,
-    PLAIN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr,
+    group, HERE: tl.constexpr, DIGIT: tl.constexpr, IMAGES: tl.constexpr, PLAIN: tl.constexpr,
+    BM: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """What BK rows of a tile add to the sums of its columns and to their variances, and the sum of its inputs."""
     row = start + tl.arange(0, BK)
@@ -262,7 +264,7 @@ def _rows(
         new = ()
         if WHOLE == 2:
             for p in tl.static_range(HERE):
-                high = _digit(word, (FIRST + p) * DIGIT, 2**DIGIT)
+                high = _digit(word, (group + p) * DIGIT, 2**DIGIT)
                 if KIND == SIGNS:
                     new = new + (_times(_sign(high, f), high, w, smaller, accs[p], False),)
                 elif KIND == LINEAR:
@@ -285,7 +287,7 @@ def _rows(
         noisy = ()
         if WHOLE == 2:
             for p in tl.static_range(HERE):
-                size = tl.abs(_digit(word, (FIRST + p) * DIGIT, 2**DIGIT).to(tl.float32)) * (1.0 / (2**DIGIT - 1))
+                size = tl.abs(_digit(word, (group + p) * DIGIT, 2**DIGIT).to(tl.float32)) * (1.0 / (2**DIGIT - 1))
                 acc = spreads[p]
                 if NOISE & 1:
                     w = tl.load(quiet_ones, mask=used, other=0.0)
