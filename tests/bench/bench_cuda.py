@@ -151,12 +151,12 @@ class Chip:
         return float(getattr(torch.cuda.get_device_properties(self.device), "L2_cache_size", 0)), self._cache
 
     def peak_rate(self, unit: str) -> float:
-        """Operations a second: "float32", or "tf32x3", three products of tensor cores each."""
+        """Operations a second: "float32", or of products of "halves" on tensor cores, with sums in float32."""
         if self.device.type != "cuda":
             return float("inf")
         properties = torch.cuda.get_device_properties(self.device)
         hertz = 1e3 * getattr(properties, "clock_rate", 1.755e6)
-        each = {"float32": 256.0, "tf32x3": 2048.0 / 3}[unit]  # of a multiprocessor of an H100 in one cycle
+        each = {"float32": 256.0, "halves": 4096.0}[unit]  # of a multiprocessor of an H100 in one cycle
         return properties.multi_processor_count * each * hertz
 
     def roof(self, operations: float, size: float, unit: str = "float32", cached: float = 0.0) -> tuple[float, str]:
@@ -253,11 +253,25 @@ def fused(chip: Chip) -> list[Row]:
             finally:
                 gpu_product.suits = suits
             plain, _ = chip.best(lambda: x @ weight.T)
-        products = 3 if config.devices.read_noise else 1
-        roof, bound = chip.roof(2.0 * batch * n * n * products, 4.0 * (2 * x.numel() + n * n), "tf32x3")
+        operations, size = asked(matrix, x)
+        roof, bound = chip.roof(operations, size, "halves")
         more = {"x plain product": seconds / plain, "times the torch path": torchs / seconds, "peak MB": memory}
         rows.append(Row(f"a: {n} x {n}, {batch} vectors, {what}", 1e3 * seconds, "ms", None, 1e3 * roof, bound, more))
     return rows
+
+
+def asked(matrix: TiledMatrix, x: torch.Tensor) -> tuple[float, float]:
+    """Operations on halves, and bytes of memory, of the fused product that was made last.
+
+    Every cell of every function of the inputs takes two products of halves, three where inputs are pairs as well, and
+    one for each law of noise. Inputs are read, written as words and read again; weights are read.
+    """
+    pack = gpu_product._PACKED[matrix][1]
+    halves, variances, laws = pack["halves"], pack["variances"], gpu_product.noisy(matrix).bit_count()
+    cells = halves[0].numel() * (2 if gpu_product.whole(matrix) else 3) + (variances.numel() if laws else 0)
+    words = halves.shape[4] + (laws > 0)
+    out = len(x) * matrix.n_out
+    return 2.0 * len(x) * cells, 4.0 * ((1 + 2 * words) * x.numel() + out) + 2.0 * (halves.numel() + variances.numel())
 
 
 def tunings(chip: Chip) -> dict[str, list[tune_cuda.Tuning]]:

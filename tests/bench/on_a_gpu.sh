@@ -5,7 +5,8 @@
 #
 # Steps, in order: tests, stress, bench, tune, sanitizer, profile; all of them unless some are named. What they print
 # and measure lies in FOLDER: a text for each step, cuda_*.json of the benchmark, ncu_*.csv of the profiler. A step that
-# went well is not run again unless its text is deleted. LIMIT=seconds ends each step (default 570).
+# went well is not run again unless its text is deleted, nor is a row profiled whose file is there. LIMIT=seconds ends
+# each step (default 570).
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=$(mkdir -p "${1:?folder for results}" && cd "$1" && pwd)
@@ -47,9 +48,10 @@ profile() {
     local row kernel status=0
     local sections="--section SpeedOfLight --section LaunchStats --section Occupancy --section WarpStateStats \
         --section MemoryWorkloadAnalysis --section SchedulerStats"
-    for row in c64:resident c128:blocked fused:tiled; do
+    for row in c64:resident c128:blocked fused:tiled lines:swept lines16:first; do
         kernel=${row#*:} row=${row%:*}
         echo "== $row"
+        grep -qs '"ID"' "$out/ncu_$row.csv" && continue # from a run that was stopped
         # shellcheck disable=SC2086
         timeout $((limit / 4)) ncu $sections --clock-control none -k "regex:^$kernel" -c 2 --kill yes --csv \
             --page details --log-file "$out/ncu_$row.csv" $python tests/bench/bench_cuda.py --rows "$row"
