@@ -280,10 +280,10 @@ def product(chip: TiledMatrix, source: Source, tiles: Tiles) -> Tensor:
         peak = chip.input_range.view(1)
     else:
         peak = source.peaks().flatten()
-        peak = torch.where(peak > 0, peak, 1.0)
+        peak = torch.where(peak > torch.finfo(peak.dtype).tiny, peak, 1.0)  # smaller ones have no reciprocal
     if isinstance(source, Image):
         offsets, corners, size = _places(source.window, source.channels, source.spatial, source.x.device)
-        area = source.x[0, 0].numel()
+        area = math.prod(source.spatial)
         strides = lay.matrices * source.channels * area, source.channels * area
         key: Any = source.window, source.channels, source.spatial
     else:

@@ -254,6 +254,19 @@ def test_no_result_depends_on_what_else_is_in_the_batch() -> None:
 
 
 @pytest.mark.parametrize("ohm", [1.0, 4.0])
+@pytest.mark.parametrize("layer", [nn.Linear(12, 3, bias=False), nn.Conv2d(3, 2, 2, bias=False)], ids=str)
+def test_batches_of_none_and_inputs_without_a_reciprocal(layer: nn.Module, ohm: float) -> None:
+    """The inputs of the smallest float32 numbers, down to where nothing is left of them."""
+    x = tensor(4, 12) if isinstance(layer, nn.Linear) else tensor(4, 3, 2, 2)
+    net = convert(layer, sinh(), BASE.but(adc__bits=None, wires=same(ohm)))
+    usual = through(net, x)
+    assert through(net, x[:0]).shape == (0, *usual.shape[1:])
+    for factor in (2.0**-124, 2.0**-130, 2.0**-148):
+        found = through(net, factor * x)
+        assert bool(((found - factor * usual).abs() <= 1e-3 * factor * usual.abs().max() + 2.0**-126).all())
+
+
+@pytest.mark.parametrize("ohm", [1.0, 4.0])
 @pytest.mark.parametrize("law", LUTS)
 def test_what_is_not_a_number_stays_so_and_alone(law: str, ohm: float) -> None:
     matrix = arrays(LUTS[law](), tensor(5, 30), adc__bits=6, dac__range=1.0, wires=same(ohm))
