@@ -46,7 +46,7 @@ def in_torch(
 ) -> Tensor:
     """The same as `tiled_gpu` in torch: its oracle, and, with an `ideal` ADC and no noise, what gradients follow."""
     _, rows, idle, _, matrix_stride = counts
-    kind, dac, digit, _, clamp, _, _, adc, codes, analog, _, noisy, shifted, _ = choices
+    kind, dac, digit, _, clamp, _, _, adc, codes, analog, sensed, noisy, shifted, _ = choices
     matrices, channels, row_tiles, _, _, columns = weights.shape
     images, positions = len(x), len(corners)
     peak = torch.where(peak > 0, peak, 1.0)
@@ -58,9 +58,15 @@ def in_torch(
     encoding: Literal["amplitude", "bit-serial"] = "bit-serial" if digit else "amplitude"
     bits = dac.bit_length() + 1 if dac else None
     parts = list(reads(u, DAC(bits=bits, encoding=encoding, slice_bits=digit or 1)))
+    # where nothing happens to the currents of a tile, they need not be kept apart
+    whole = (weights * step[..., None, None, :]).sum(1) if ideal and not sensed else None
     for plane, (weight, part) in enumerate(parts):
         one = torch.nn.functional.pad(part, (idle, 0)).unflatten(-1, (row_tiles, rows))
-        i = torch.einsum("bmprfk,mcrfkn->bmpcrn", functions(one, kind, nodes, coefficients), weights)
+        answers = functions(one, kind, nodes, coefficients)
+        if whole is not None:
+            total = total + weight * torch.einsum("bmprfk,mrfkn->bmpn", answers, whole)
+            continue
+        i = torch.einsum("bmprfk,mcrfkn->bmpcrn", answers, weights)
         if analog:
             i = i.sum(-2, keepdim=True)
         if noisy and not ideal:

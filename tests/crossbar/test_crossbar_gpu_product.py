@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from crossbar import Config, TiledMatrix, Wires, convert, gpu_oracle, gpu_product
 from crossbar.windows import Image, Vectors, Window
@@ -365,6 +367,7 @@ def test_noise_differs_from_layer_to_layer_and_from_seed_to_seed() -> None:
         {"adc__law": "log", "scheme": "offset"},
         {"dac__encoding": "bit-serial"},
         {"dac__encoding": "bit-serial", "dac__slice_bits": 2, "nonlinear": False, "g_low": 1e-5, "g_high": 1e-4},
+        {"sense__offset": 0.01, "sense__gain": 0.1, "subtraction": "digital"},
     ],
     ids=str,
 )
@@ -381,6 +384,28 @@ def test_gradients_go_straight_through_converters(options: dict[str, Any], lut: 
 
     for a, b in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5 * b.abs().max().item())
+
+
+@pytest.mark.usefixtures("fused")
+def test_gradients_keep_no_partial_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an image's positions and tiles, which are many times what goes in and comes out."""
+    given: list[Any] = []
+    operator = gpu_product.tiled_gpu
+    monkeypatch.setattr(gpu_product, "tiled_gpu", lambda *a: given.append(a) or operator(*a))
+    x = tensor(3, 2, 12, 12)
+    convert(nn.Conv2d(2, 16, 3).to(DEVICE), None, BASE.but(rows=4), calibration=x)(x)
+    sizes = [0]
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = call(*args, **(kwargs or {}))
+            sizes.extend(a.numel() for a in tree_leaves(found) if isinstance(a, torch.Tensor))
+            return found
+
+    with Watched():
+        gpu_oracle.in_torch(*given[-1], ideal=True)
+    vectors, tiles = 3 * 10 * 10, 5  # 18 inputs, 4 a tile
+    assert max(sizes) < vectors * tiles * 16 / 2
 
 
 @pytest.mark.usefixtures("fused")
