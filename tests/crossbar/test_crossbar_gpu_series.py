@@ -102,9 +102,17 @@ OPTIONS: list[dict[str, Any]] = [
 MORE: dict[str, dict[str, Any]] = {"one sweep": {}, "several": {"rtol": 1e-4}}
 
 
+def every_other(firsts: list[Any]) -> list[Any]:
+    """Each of them with one sweep or several, in turn; the other pairs are slow."""
+    return [
+        pytest.param(first, more, id=f"{name}-{first}", marks=pytest.mark.slow if (k + j) % 2 else ())
+        for j, (name, more) in enumerate(MORE.items())
+        for k, first in enumerate(firsts)
+    ]
+
+
 @on_cpu
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("several", MORE.values(), ids=MORE.keys())
+@pytest.mark.parametrize(("options", "several"), every_other(OPTIONS))
 def test_options(options: dict[str, Any], several: dict[str, Any]) -> None:
     x = tensor(2, 4, 3, 4)  # a window across, two along
     config = BASE.but(adc__bits=6, dac__bits=7, wires=Wires(1.0, 2.0, 2.0, 1.0)).but(**options).but(**several)
@@ -113,9 +121,8 @@ def test_options(options: dict[str, Any], several: dict[str, Any]) -> None:
 
 
 @on_cpu
-@pytest.mark.parametrize("scheme", ["two arrays", "two columns", "reference column"])
+@pytest.mark.parametrize(("scheme", "several"), every_other(["two arrays", "two columns", "reference column"]))
 @pytest.mark.parametrize("subtraction", ["analog", "digital"])
-@pytest.mark.parametrize("several", MORE.values(), ids=MORE.keys())
 def test_the_other_terminals(scheme: Any, subtraction: Any, several: dict[str, Any]) -> None:
     wires = Wires(1.0, 1.0, torch.inf, torch.inf, r_source_right=3.0, r_sense_top=1.0)
     matrix = arrays(sinh(), tensor(10, 30), wires=wires, scheme=scheme, subtraction=subtraction, **several)
