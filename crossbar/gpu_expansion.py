@@ -280,7 +280,7 @@ def product(chip: TiledMatrix, source: Source, tiles: Tiles) -> Tensor:
         peak = chip.input_range.view(1)
     else:
         peak = source.peaks().flatten()
-        peak = torch.where(peak > torch.finfo(peak.dtype).tiny, peak, 1.0)  # smaller ones have no reciprocal
+        peak = torch.where(peak >= torch.finfo(peak.dtype).tiny, peak, 1.0)  # smaller ones have no reciprocal
     if isinstance(source, Image):
         offsets, corners, size = _places(source.window, source.channels, source.spatial, source.x.device)
         area = math.prod(source.spatial)

@@ -24,6 +24,8 @@ ALL = tl.constexpr(tl.PropagateNan.ALL)
 NO_NUMBER = tl.constexpr(-1073741824.0)
 NO_NUMBER_BITS = tl.constexpr(-1073741824)
 """What stands among whole numbers for what is not a number."""
+SMALLEST = tl.constexpr(2.0**-126)
+"""Normal number; the reciprocals of smaller ones may be infinite."""
 LARGEST = tl.constexpr(16384.0)
 """Of the numbers of a pair, about: the other half then is exact to 2^-36 of it."""
 
@@ -96,6 +98,12 @@ def second(word):
 
 
 @jit
+def range_of(peak):
+    """What inputs are divided by: the largest, or 1 where that is none, no number, or has no reciprocal."""
+    return tl.where(peak >= SMALLEST, peak, 1.0)
+
+
+@jit
 def index(n, WIDE: tl.constexpr):
     """A number of 32 bits, or of 64 where there are that many inputs."""
     return n.to(tl.int64) if WIDE else n
@@ -132,7 +140,7 @@ def prepared(
     at = index(tl.program_id(0), WIDE) * BLOCK + tl.arange(0, BLOCK)
     there = at < total
     top = tl.load(peak + at // each, mask=there, other=1.0) if PER_IMAGE else tl.load(peak)
-    per_unit = 1.0 / tl.where(top > 0.0, top, 1.0)
+    per_unit = 1.0 / range_of(top)
     number = number_of(tl.load(x + at, mask=there, other=0.0), per_unit, DAC_STEPS, CLAMP)
     u = number / DAC_STEPS if DAC_STEPS > 0 else number
     to = words + at

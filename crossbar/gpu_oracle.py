@@ -49,7 +49,7 @@ def in_torch(
     kind, dac, digit, _, clamp, _, _, adc, codes, analog, sensed, noisy, shifted, _ = choices
     matrices, channels, row_tiles, _, _, columns = weights.shape
     images, positions = len(x), len(corners)
-    peak = torch.where(peak > 0, peak, 1.0)
+    peak = torch.where(peak >= torch.finfo(peak.dtype).tiny, peak, 1.0)  # smaller ones have no reciprocal
     at = torch.arange(matrices, device=x.device).view(-1, 1, 1) * matrix_stride + corners.view(-1, 1) + offsets
     u = x.flatten(1)[:, at] * peak.reciprocal().view(-1, 1, 1, 1)  # [images, M, positions, n_in]
     u = u.clamp(-1, 1) if clamp else u

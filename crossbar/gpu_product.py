@@ -305,7 +305,7 @@ def tiled_gpu(
 
     Args:
         x: Inputs, [images, ...].
-        peak: Largest input, of all or of every image; 1 is taken where it is not positive.
+        peak: Largest input, of all or of every image; 1 is taken below 2^-126.
         offsets: Where the inputs of a window lie from its corner, [n_in].
         corners: Where windows begin, [positions].
         weights: Codes per feature, [M, channels, R, features, rows, n_out]; for gradients.

@@ -31,6 +31,7 @@ from .gpu_input_kernel import (
     first,
     index,
     nearest,
+    range_of,
     second,
     within,
 )
@@ -174,7 +175,7 @@ def tiled(
     if SHIFTED:
         total -= tl.load(base) * (driven / DAC_STEPS if WHOLE == 2 else driven)[:, None]
     top = tl.load(peak + image, mask=there, other=1.0) if PER_IMAGE else tl.load(peak)
-    top = tl.where(top > 0.0, top, 1.0) * tl.load(unit)
+    top = range_of(top) * tl.load(unit)
     total *= top[:, None] if PER_IMAGE else top
     line = (index(image, WIDE) * matrices + matrix) * columns
     if IMAGES:

@@ -561,3 +561,20 @@ def test_blocks_fit_the_chip_and_cover_the_tile(vectors: int, features: int) -> 
         assert gpu_product.shared(on, features, noise) <= gpu_product.SHARED
         assert on.columns < 2 * columns or on.columns == 16  # no more than a block asks for
         assert on.stages >= 1
+
+
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("options", [{}, {"dac__bits": None}, {"adc__bits": None, "scheme": "offset"}], ids=str)
+@pytest.mark.parametrize("layer", [nn.Linear(12, 3, bias=False), nn.Conv2d(3, 2, 2, bias=False)], ids=str)
+def test_inputs_without_a_reciprocal(layer: nn.Module, options: dict[str, Any]) -> None:
+    """The inputs of the smallest float32 numbers, down to where nothing is left of them; and their gradients."""
+    net = convert(layer, None, BASE.but(**options)).to(DEVICE)
+    x = tensor(4, 12) if isinstance(layer, nn.Linear) else tensor(4, 3, 2, 2)
+    usual = net(x).detach()
+    for factor in (2.0**-124, 2.0**-130, 2.0**-148):
+        small = (factor * x).requires_grad_()
+        found = net(small)
+        assert bool(((found - factor * usual).abs() <= 1e-3 * factor * usual.abs().max() + 2.0**-126).all())
+        found.sum().backward()
+        assert small.grad is not None
+        assert bool(small.grad.isfinite().all())
