@@ -43,7 +43,7 @@ class Pass:
     waits: bool = False
     before: Any = None
     flags: list[Tensor] = field(default_factory=list)  # true where the pass has to be made again
-    by_engine: set[TiledMatrix] = field(default_factory=set)  # solved in torch, which looks at values on the way
+    looking: set[TiledMatrix] = field(default_factory=set)  # looked at values on the way: packed, or solved in torch
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("pass", default=None)  # each thread has its own
@@ -87,12 +87,17 @@ def deferred() -> Iterator[list[Tensor]]:
         yield now.flags
 
 
+def _looks(chip: TiledMatrix) -> None:
+    """Note that a matrix looks at values in the pass that runs, if one does."""
+    if not torch.compiler.is_compiling() and (now := current()) is not None:
+        now.looking.add(chip)
+
+
 def by_engine(chip: TiledMatrix, cells: LutCells, drive: Tensor | Bias) -> Tensor:
-    """Currents of arrays that the kernels do not take; noted in the pass that runs, if one does."""
+    """Currents of arrays that the kernels do not take."""
     from .engine import solve  # which imports `gpu`
 
-    if not torch.compiler.is_compiling() and (now := current()) is not None:
-        now.by_engine.add(chip)
+    _looks(chip)
     return solve(cells, drive, chip.config.wires, rtol=chip.config.rtol).i_out
 
 
@@ -126,6 +131,7 @@ def solver(chip: TiledMatrix, cells: LutCells) -> Callable[[Tensor], Tensor] | N
         return None
     kept = _KEPT.get(chip)
     if kept is None or kept[0] is not cells:
+        _looks(chip)
         kept = cells, _prepared(chip, cells)
         _KEPT[chip] = kept
     pack, (first, last) = kept[1], cells.ends

@@ -42,16 +42,17 @@ class Captured:
     def _capture_there(self) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), running(Pass(None)) as warm:
+        with torch.cuda.stream(side):
             for _ in range(WARM):
-                self.net(*self._inputs)
+                with running(Pass(None)) as last:
+                    self.net(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
-        if warm.by_engine:
+        if last.looking:
             raise ParameterError(
-                "a graph cannot hold arrays that torch solves, for it looks at values on the way",
-                got=", ".join(name or "the network" for name, m in self.net.named_modules() if m in warm.by_engine),
+                "a graph cannot hold arrays that torch solves or packs in every pass, for it looks at values then",
+                got=", ".join(name or "the network" for name, m in self.net.named_modules() if m in last.looking),
                 allowed=f"one terminal a line, none floating, up to {gpu.LARGEST} bit lines, and Triton installed",
-                hint="call the network itself",
+                hint="a larger Config.budget for arrays that these are, or the network itself instead of a graph",
             )
         self._graph = torch.cuda.CUDAGraph()
         before = [m.reads for m in self._matrices]

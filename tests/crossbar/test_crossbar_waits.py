@@ -198,8 +198,15 @@ FLOATING = SHARED.but(idle_lines="floating")
 BOTH_ENDS = SOLVED.but(wires=Wires(1.0, 1.0, 1.0, 1.0, r_source_right=1.0))
 
 
-@pytest.mark.parametrize("config", [FLOATING, BOTH_ENDS], ids=["floating", "driven at both ends"])
-def test_a_graph_of_arrays_that_torch_solves_is_an_error(config: Config, there: Gpu) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [FLOATING, BOTH_ENDS, SOLVED.but(budget=100.0)],
+    ids=["floating", "driven at both ends", "too large to be kept"],
+)
+def test_a_graph_of_arrays_that_torch_looks_at_is_an_error(
+    config: Config, there: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "newton_gpu", solved_by_nobody)
     net = convert(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), LUT, config).cuda()
     with pytest.raises(ParameterError, match=r"looks at values(.|\n)*0\.matrix, 1\.matrix(.|\n)*none floating"):
         captured(net, torch.randn(2, 6).cuda())
