@@ -246,6 +246,7 @@ def product(name: str, *, schedule: str = "together") -> tuple[Found, Tensor, Te
         "windows": (conv, PRODUCTS, (2, 4, 7, 7)),
         "noise": (conv, noisy, (2, 4, 5, 5)),
         "noise, few vectors": (linear, noisy, (3, 50)),
+        "noise, digits": (conv, noisy.but(dac__encoding="bit-serial", dac__bits=4), (2, 4, 7, 7)),
         "table": (linear, table, (37, 50)),
         "pulses": (linear, table.but(dac__encoding="pulse-width"), (5, 50)),
         "wide": (nn.Linear(300, 70), PRODUCTS.but(rows=64, columns=64), (3, 300)),

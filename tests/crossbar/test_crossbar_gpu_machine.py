@@ -196,7 +196,8 @@ class TestFusedProduct:
     FEW = 4e-3  # share of partial sums that lie so near the edge of a step that rounding decides
 
     @pytest.mark.parametrize(
-        "name", ["windows", "noise", "noise, few vectors", "table", "pulses", "wide", "offset", "analog"]
+        "name",
+        ["windows", "noise", "noise, few vectors", "noise, digits", "table", "pulses", "wide", "offset", "analog"],
     )
     def test_without_a_fault_and_right(self, call: Call, name: str) -> None:
         found, result, expected = call(ptx_cases.product, name)
