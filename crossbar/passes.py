@@ -57,6 +57,8 @@ def begin(net: nn.Module, args: Any, kwargs: Any) -> None:
         return
     if not _on_gpu(net) or gpu_layers.current() is not None or not _repeatable(net, args, kwargs):
         return
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # into somebody's graph
+        return
     before = State(net, (*args, *kwargs.values()), most=MOST_COPIED), Chance()
     if before[0].whole:
         gpu_layers.begin(gpu_layers.Pass(sys._getframe(1), before=before))

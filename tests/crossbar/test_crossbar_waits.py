@@ -17,7 +17,22 @@ if not torch.cuda.is_available():
 
 from pretend_gpu import Gpu, missing, pretended
 
-from crossbar import Bias, Cells, Config, LutCells, Ohmic, Sinh, Wires, convert, expansion, gpu, gpu_expansion, solve
+from crossbar import (
+    Bias,
+    Cells,
+    Config,
+    LutCells,
+    Ohmic,
+    Sinh,
+    Wires,
+    convert,
+    expansion,
+    gpu,
+    gpu_expansion,
+    gpu_layers,
+    passes,
+    solve,
+)
 from crossbar.gpu_layers import at_once
 from crossbar.graphs import captured
 from devicelab import Lut, parameter_set
@@ -228,3 +243,17 @@ def test_a_graph_of_others_is_captured_again_when_they_change(
     assert not graph._stale()
     net.load_state_dict(net.state_dict())
     assert graph._stale()
+
+
+def test_no_pass_begins_in_a_graph_of_somebody_else(there: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In which torch does not tell the states of its generators; arrays for which a series stands need no pass."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", list)
+    net, x = convert(nn.Linear(6, 4), LUT, SOLVED).cuda(), torch.randn(2, 6).cuda()
+    with torch.no_grad():
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            passes.begin(net, (x,), {})
+            assert gpu_layers.current() is None
+        passes.begin(net, (x,), {})
+        assert gpu_layers.current() is not None
+        gpu_layers.begin(None)
