@@ -76,6 +76,8 @@ def solve(
     drive = fit(v_in, cells.shape, cells.dtype, cells.device)
     _check_tiles(drive, cells.shape)
     chosen = _choose(method, cells, wires, drive)
+    if drive.batch == 0:
+        chosen = "ideal"  # nothing is what flows
     solver: dict[str, Callable[[Cells, Drive, Wires, float], Solution]] = {
         "ideal": _ideal,
         "elimination": _elimination,

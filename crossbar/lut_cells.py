@@ -260,6 +260,8 @@ class LutCells(_Tensors):
         Raises:
             LutError: With the range of voltages that the table would need.
         """
+        if not v.numel():
+            return
         low, high = self.ends
         margin = 1e-6 * (high - low)  # a voltage given in float32 may lie beyond the end by its rounding
         least, most = torch.stack(v.detach().aminmax()).tolist()

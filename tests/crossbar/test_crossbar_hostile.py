@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossbar import Bias, Cells, Ohmic, Sinh, Solution, Wires, solve
+from crossbar import Bias, Cells, LutCells, Ohmic, Sinh, Solution, Wires, solve
+from devicelab import Lut, parameter_set
 from devicelab.errors import ConvergenceError
 
 TILES, VECTORS = 20, 2
@@ -149,3 +150,15 @@ def test_ten_volts_on_steep_cells_without_lines_to_limit_them_is_an_error() -> N
     cells = Sinh(torch.full((16, 16), 1e-4, dtype=torch.float64), 20.0)
     with pytest.raises(ConvergenceError):
         solve(cells, torch.linspace(0, 10, 16), Wires(0.0, 5.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("wires", [Wires(), Wires(1.0, 1.0, 1.0, 1.0)], ids=["ideal lines", "lines"])
+@pytest.mark.parametrize("kind", ["ohmic", "sinh", "table"])
+def test_no_vectors_have_no_currents(kind: str, wires: Wires) -> None:
+    x = torch.full((2, 3, 4), 0.5, dtype=torch.float64)
+    cells: dict[str, Cells] = {
+        "ohmic": Ohmic(1e-4 * x),
+        "sinh": Sinh(1e-4 * x, 3.0),
+        "table": LutCells(Lut.from_model(parameter_set("vteam_pt_hf_ti"), 0.6, tolerance=1e-3), x),
+    }
+    assert solve(cells[kind], x.new_zeros(0, 3), wires).i_out.shape == (2, 0, 4)
