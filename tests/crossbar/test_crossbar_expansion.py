@@ -86,14 +86,24 @@ def largest_line(cells: LutCells, v: Tensor) -> Tensor:
 
 def error(matrix: TiledMatrix, b: int = 40) -> float:
     """Largest error of the series' column currents relative to the largest line's."""
-    lay, c = matrix.layout, matrix.config
     u = inputs(b, matrix.n_in)
     series = expansion.series(matrix, u, Written(matrix.g, None))
     assert series is not None
-    u = nn.functional.pad(u, (lay.idle_rows, 0)).unsqueeze(0).unflatten(-1, (lay.row_tiles, -1)).transpose(1, 2)
-    found = expansion.currents(matrix, u, series)
+    u = by_tile(matrix, u)
+    return off(matrix, u, expansion.currents(matrix, u, series))
+
+
+def by_tile(matrix: TiledMatrix, u: Tensor) -> Tensor:
+    """Inputs [b, n_in] as those of the tiles below each other, [1, R, b, rows]."""
+    lay = matrix.layout
+    return nn.functional.pad(u, (lay.idle_rows, 0)).unsqueeze(0).unflatten(-1, (lay.row_tiles, -1)).transpose(1, 2)
+
+
+def off(matrix: TiledMatrix, u: Tensor, found: Tensor) -> float:
+    """Largest error of column currents for inputs `by_tile`, relative to the largest line's."""
+    lay, c = matrix.layout, matrix.config
     cells = matrix._lut_cells(matrix.g, 2 * c.v_read)
-    v = (u.double() * c.v_read)[:, None, None, :, None].expand(*lay.shape[:5], b, c.rows)
+    v = (u.double() * c.v_read)[:, None, None, :, None].expand(*lay.shape[:5], u.shape[2], c.rows)
     exact = solve(cells, v, c.wires, rtol=EXACT)
     scale = largest_line(cells, exact.v_cell).sum((1, 2))  # of the arrays of a pair
     scale = scale.movedim(-1, 2).repeat_interleave(lay.outputs, -1).unsqueeze(-2)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from pretend_gpu import missing, pretended
-from test_crossbar_expansion import EXACT, LUTS, arrays, inputs, largest_line, same, sinh, tensor, vteam
+from test_crossbar_expansion import LUTS, arrays, by_tile, inputs, off, same, sinh, tensor, vteam
 from torch import Tensor, nn
 
-from crossbar import Config, Wires, convert, expansion, gpu_expansion, solve
+from crossbar import Config, Wires, convert, expansion, gpu_expansion
 from crossbar.expansion import Certified
 from crossbar.mapping import TiledMatrix, Written
 from devicelab import Lut
@@ -212,9 +212,7 @@ def test_half_precision_costs_what_its_bound_says(monkeypatch: pytest.MonkeyPatc
 
 def error(matrix: TiledMatrix, b: int) -> float:
     """Largest error of column currents relative to the largest line's, by exact solutions in float64."""
-    lay, c = matrix.layout, matrix.config
-    u = inputs(b, matrix.n_in)
-    u = nn.functional.pad(u, (lay.idle_rows, 0)).unsqueeze(0).unflatten(-1, (lay.row_tiles, -1)).transpose(1, 2)
+    u = by_tile(matrix, inputs(b, matrix.n_in))
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         if not ON_GPU:
             patch.setattr(gpu_expansion, "suits", fits)
@@ -223,12 +221,7 @@ def error(matrix: TiledMatrix, b: int) -> float:
         assert series is not None
         found = gpu_expansion.currents(matrix, u.to(DEVICE), series).cpu()
         matrix.cpu()
-    cells = matrix._lut_cells(matrix.g, 2 * c.v_read)
-    v = (u.double() * c.v_read)[:, None, None, :, None].expand(*lay.shape[:5], b, c.rows)
-    exact = solve(cells, v, c.wires, rtol=EXACT)
-    scale = largest_line(cells, exact.v_cell).sum((1, 2))  # of the arrays of a pair
-    scale = scale.movedim(-1, 2).repeat_interleave(lay.outputs, -1).unsqueeze(-2)
-    return float(((found - lay.sensed(exact.i_out)).abs() / scale).max())
+    return off(matrix, u, found)
 
 
 @pytest.mark.parametrize(
