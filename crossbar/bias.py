@@ -44,12 +44,16 @@ class Bias:
         if scheme not in schemes:
             raise ParameterError("unknown write scheme", got=repr(scheme), allowed=", ".join(schemes))
         v_wl, v_bl = (
-            torch.full((k,), level, dtype=torch.float64) for k, level in zip((m, n), schemes[scheme], strict=True)
+            torch.full((k,), level, dtype=torch.float64, device="cpu")
+            for k, level in zip((m, n), schemes[scheme], strict=True)
         )
         v_wl[row], v_bl[column] = v, 0.0
         if scheme != "floating":
             return Bias(v_wl, v_bl)
-        floating_wl, floating_bl = torch.ones(m, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
+        floating_wl, floating_bl = (
+            torch.ones(m, dtype=torch.bool, device="cpu"),
+            torch.ones(n, dtype=torch.bool, device="cpu"),
+        )
         floating_wl[row] = floating_bl[column] = False
         return Bias(v_wl, v_bl, floating_wl, floating_bl)
 
@@ -106,7 +110,7 @@ def fit(bias: Bias | Tensor, shape: torch.Size, dtype: torch.dtype, device: torc
 
 def _mask(name: str, mask: Tensor | None, lines: int) -> Tensor:
     if mask is None:
-        return torch.zeros(lines, dtype=torch.bool)
+        return torch.zeros(lines, dtype=torch.bool, device="cpu")
     mask = torch.as_tensor(mask).cpu()
     if mask.shape != (lines,) or mask.dtype != torch.bool:
         raise ShapeError(

@@ -59,7 +59,7 @@ def packed(chip: Chip, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     tall = matrix.shape[2] // c.rows * c.rows
     step, gain, zeros = converter(chip)
     weights = matrix * gain.unsqueeze(2)
-    most = torch.full((), largest_code(chip), dtype=matrix.dtype)
+    most = torch.full((), largest_code(chip), dtype=matrix.dtype, device="cpu")
     weights, step, zeros = (a[..., : lay.n_out] for a in (weights, step, zeros))
     if chip.order_out is not None:
         back = chip.order_out.argsort()
@@ -70,7 +70,7 @@ def packed(chip: Chip, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     first, rest = weights[:, :1, :, idle:], weights[:, 1:]
     flat = torch.cat([a.flatten(1, 3).flatten(2) for a in (first, rest)], dim=1)  # [M, k, columns]
     features = tall // c.rows
-    ends = features * (torch.arange(lay.row_tiles + 1) * c.rows - idle)
+    ends = features * (torch.arange(lay.row_tiles + 1, device="cpu") * c.rows - idle)
     ends[0] = 0
     starts = ends[[0, -1]] if c.partial_sums == "analog" else ends
     pad = -flat.shape[-1] % MR
@@ -111,7 +111,7 @@ def lines(chip: Chip, inputs: Tensor, features: int, apart: int) -> Tensor:
     """
     lay, rows = chip.layout, chip.config.rows
     inputs = inputs if chip.order_in is None else inputs[chip.order_in]
-    shifts = torch.arange(features).unsqueeze(1) * apart
+    shifts = torch.arange(features, device="cpu").unsqueeze(1) * apart
     first = rows - lay.idle_rows
     parts = [(inputs[:first] + shifts).flatten()]
     if lay.row_tiles > 1:
@@ -162,12 +162,12 @@ class Geometry:
                 parts = flat.view(lay.channels, lay.n_out, batch)
                 return _combined(parts if back is None else parts[:, back], lay.coefficients(), 0).T
 
-            corners, places = torch.arange(batch) * lay.n_in, torch.arange(batch)
-            shifts = torch.zeros(1, 2, dtype=torch.int64)
-            return Geometry(torch.arange(lay.n_in), corners, places, batch, shifts, batch * columns, rows)
+            corners, places = torch.arange(batch, device="cpu") * lay.n_in, torch.arange(batch, device="cpu")
+            shifts = torch.zeros(1, 2, dtype=torch.int64, device="cpu")
+            return Geometry(torch.arange(lay.n_in, device="cpu"), corners, places, batch, shifts, batch * columns, rows)
         spatial, channels = source.spatial, source.channels
         area, size, corner = math.prod(spatial), source.window.size(spatial), source.window.corners(spatial)
-        positions, images = len(corner), torch.arange(batch).unsqueeze(1)
+        positions, images = len(corner), torch.arange(batch, device="cpu").unsqueeze(1)
 
         def planes(flat: Tensor, back: Tensor | None = None) -> Tensor:
             parts = flat.view(batch, lay.matrices, lay.channels, lay.n_out, positions)
@@ -177,9 +177,10 @@ class Geometry:
         return Geometry(
             source.window.offsets(channels, spatial),
             (images * (lay.matrices * channels * area) + corner).flatten(),
-            (images * (lay.matrices * columns * positions) + torch.arange(positions)).flatten(),
+            (images * (lay.matrices * columns * positions) + torch.arange(positions, device="cpu")).flatten(),
             positions,
-            torch.arange(lay.matrices).unsqueeze(1) * torch.tensor([channels * area, columns * positions]),
+            torch.arange(lay.matrices, device="cpu").unsqueeze(1)
+            * torch.tensor([channels * area, columns * positions], device="cpu"),
             batch * lay.matrices * columns * positions,
             planes,
         )

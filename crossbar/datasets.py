@@ -52,7 +52,7 @@ class Data:
             return self.test_x, self.test_y
         if images < 1:
             raise ParameterError("unusable number of test images", got=images, allowed=f"1 to {len(self.test_y)}")
-        chosen = torch.linspace(0, len(self.test_y) - 1, images).round().long()
+        chosen = torch.linspace(0, len(self.test_y) - 1, images, device="cpu").round().long()
         return self.test_x[chosen], self.test_y[chosen]
 
 
@@ -224,7 +224,7 @@ def load_mnist_5k() -> Data:
         ) from error
     images, labels = mnist_data()
     x, y = _pixels(images.reshape(-1, 1, 28, 28)), torch.from_numpy(labels.astype(np.int64))
-    test = torch.arange(len(y)) % 5 == 4
+    test = torch.arange(len(y), device="cpu") % 5 == 4
     return Data("mnist-5k", x[~test], y[~test], x[test], y[test])
 
 

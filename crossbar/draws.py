@@ -71,7 +71,7 @@ def _answered(net: nn.Module, x: Tensor) -> Any:
 
 def calibration_inputs(data: Data, count: int = CALIBRATION) -> Tensor:
     """Some training inputs, evenly spread."""
-    chosen = torch.linspace(0, len(data.train_x) - 1, min(count, len(data.train_x))).round().long()
+    chosen = torch.linspace(0, len(data.train_x) - 1, min(count, len(data.train_x)), device="cpu").round().long()
     return data.train_x[chosen]
 
 

@@ -157,7 +157,7 @@ def _newton(cells: Cells, drive: Drive, wires: Wires, rtol: float, *, voltages: 
     voltages = voltages or wants_gradients(circuit)
     found = _compiled(circuit, drive, rtol, voltages=voltages)
     if found is not None and found.v is None and not found.hard.any():
-        cells.check(torch.tensor(found.v_range))
+        cells.check(torch.tensor(found.v_range, device="cpu"))
         return Solution(
             found.i_out.to(cells.dtype),
             lambda: _newton(cells, drive, wires, rtol, voltages=True).inside(),

@@ -300,7 +300,7 @@ def _note(matrix: TiledMatrix, uses: list[_Use], source: Vectors | Image, writte
     few = replace(source, x=source.x[: VECTORS if isinstance(source, Vectors) else 1])
     peak = matrix.input_range if matrix.has_input_range else few.peaks().clamp_min(torch.finfo(few.x.dtype).tiny)
     vectors = few.gathered((few.x / peak).clamp(-1, 1), matrix.order_in)
-    spread = torch.linspace(0, vectors.shape[1] - 1, min(VECTORS, vectors.shape[1])).round().long()
+    spread = torch.linspace(0, vectors.shape[1] - 1, min(VECTORS, vectors.shape[1]), device="cpu").round().long()
     positions = math.prod(source.window.size(source.spatial)) if isinstance(source, Image) else 1
     uses.append(_Use(len(source.x) * positions, vectors[:, spread]))
     return matrix.product(source, written)

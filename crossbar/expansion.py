@@ -73,7 +73,9 @@ class _Law:
         """Those of polynomials of v / span that stand for the table, [rank, terms]."""
         terms, rows = smooth.shape[1], []
         for order in range(derivatives):
-            factor = torch.tensor([math.comb(k + order, order) for k in range(terms - order)]) / span**order
+            factor = (
+                torch.tensor([math.comb(k + order, order) for k in range(terms - order)], device="cpu") / span**order
+            )
             rows.append(torch.nn.functional.pad(smooth[:, order:] * factor, (0, order)))
         return _Law(torch.cat(rows).float().contiguous(), None, span)
 
@@ -81,8 +83,8 @@ class _Law:
         """Largest sizes of the first functions at voltages up to `most` [V], at least, [count]."""
         if self.nodes is not None:  # where pieces end
             return self.coefficients[:, :count].double().sum(-1).abs().amax(0)
-        v = torch.linspace(-most, most, 201, dtype=torch.float64)
-        powers = (v / self.span) ** torch.arange(self.coefficients.shape[1])[:, None]
+        v = torch.linspace(-most, most, 201, dtype=torch.float64, device="cpu")
+        powers = (v / self.span) ** torch.arange(self.coefficients.shape[1], device="cpu")[:, None]
         return (self.coefficients[:count].double() @ powers).abs().amax(-1)
 
     def planes(self, v: Tensor) -> Tensor:
@@ -154,7 +156,7 @@ class Expansion:
         packed = both.movedim(-2, -4).movedim(0, -3)  # [..., pairs, rows, ranks, 2, 2]
         return Expansion(
             found.law,
-            found.law.planes(torch.zeros(1))[:, 0],
+            found.law.planes(torch.zeros(1, device="cpu"))[:, 0],
             packed.float().contiguous(),
             found.sweeps,
             torch.nn.functional.pad(found.word, odd).float().contiguous(),
@@ -171,7 +173,7 @@ def _lines(config: Config) -> tuple[Tensor, Tensor, bool, bool] | None:
     [rows, columns] each [ohm]; and whether word lines are to be taken in reverse, and columns. None: two terminals.
     """
     m, n = config.rows, config.columns
-    free = torch.zeros(max(m, n), dtype=torch.bool)
+    free = torch.zeros(max(m, n), dtype=torch.bool, device="cpu")
     lines = Lines.build(config.wires or Wires(), m, n, free[:m], free[:n])
     for line in (lines.word, lines.bit):
         if line.both is not None or (line.from_end is not None and not bool(line.from_end.all())):
@@ -267,7 +269,7 @@ def _drop_of_one(word: Tensor, bit: Tensor) -> Tensor:
 
 def _pairs(layout: Layout, config: Config, flipped: bool) -> Tensor:
     """Columns whose difference is an output, [outputs, 2]; -1: none."""
-    columns, o = config.columns, torch.arange(layout.outputs)
+    columns, o = config.columns, torch.arange(layout.outputs, device="cpu")
     wide = columns + columns % 2
     minus = {
         "two arrays": wide + o,
@@ -356,17 +358,17 @@ def currents(chip: Chip, u: Tensor, tiles: Expansion) -> Tensor:
     matrices, down, batch, rows = u.shape
     width = lay.column_tiles * lay.outputs
     each = lay.channels * width * batch
-    b, m = torch.arange(batch), torch.arange(matrices).unsqueeze(1)
+    b, m = torch.arange(batch, device="cpu"), torch.arange(matrices, device="cpu").unsqueeze(1)
     geometry = compiled.Geometry(
-        torch.arange(rows),
+        torch.arange(rows, device="cpu"),
         b * rows,
         b,
         batch,
-        m * torch.tensor([down * batch * rows, each]),
+        m * torch.tensor([down * batch * rows, each], device="cpu"),
         matrices * each,
         torch.clone,
     )
-    lines = torch.arange(down).unsqueeze(1) * batch * rows + geometry.inputs
+    lines = torch.arange(down, device="cpu").unsqueeze(1) * batch * rows + geometry.inputs
     one = np.ones((matrices, down, lay.channels * width), np.float32)
     out = u.new_empty(down, matrices * each)
     for r in range(down):

@@ -55,7 +55,7 @@ class Floorplan(nn.Module):
         self.lut, self.config, self.stream = lut, config, FIRST + stream
         self.tenants: list[Chip] = []  # a list, so that they are no modules of this one, but of their layers
         self.packing: Packing | None = None
-        self.register_buffer("cells", torch.empty(0, dtype=torch.float64), persistent=False)
+        self.register_buffer("cells", torch.empty(0, dtype=torch.float64, device="cpu"), persistent=False)
 
     @property
     def open(self) -> bool:
@@ -217,7 +217,7 @@ class Place(nn.Module):
         super().__init__()
         self.floor, self.layout = floor, layout
         for name in ("tile", "up", "along", "tiles", "index", "word", "bit", "source"):
-            self.register_buffer(name, torch.empty(0, dtype=torch.int64), persistent=False)
+            self.register_buffer(name, torch.empty(0, dtype=torch.int64, device="cpu"), persistent=False)
 
     def lay(self, tile: Tensor, up: Tensor, along: Tensor) -> None:
         """Take up a packing."""
@@ -257,7 +257,7 @@ class Place(nn.Module):
     @property
     def share(self) -> float:
         """Its part of the arrays: of each tile, its part of the used cells."""
-        total = torch.zeros(len(self.floor.cells), dtype=torch.float64)
+        total = torch.zeros(len(self.floor.cells), dtype=torch.float64, device="cpu")
         own = total.clone()
         for chip in self.floor.tenants:
             height, width = block_sizes(chip.layout)
@@ -371,9 +371,9 @@ def coupled(config: Config) -> bool:
 def block_sizes(layout: Layout) -> tuple[Tensor, Tensor]:
     """Word lines and bit lines that every block of a matrix uses, [B] each."""
     config, m = layout.config, layout.matrices
-    rows = torch.full((layout.row_tiles,), config.rows)
+    rows = torch.full((layout.row_tiles,), config.rows, device="cpu")
     rows[0] -= layout.idle_rows
-    outs = torch.full((layout.column_tiles,), layout.outputs)
+    outs = torch.full((layout.column_tiles,), layout.outputs, device="cpu")
     outs[-1] = layout.n_out - (layout.column_tiles - 1) * layout.outputs
     columns = {"two columns": 2 * outs, "reference column": outs + 1}.get(config.scheme, outs)
     height = rows[None, :, None].expand(m, -1, layout.column_tiles)

@@ -191,7 +191,7 @@ def solve_gpu(
     if lost:
         worst = residual.reshape(-1, b)[:, ~hard].max().item()
     else:
-        hard = torch.zeros(b, dtype=torch.bool)  # where nobody waits to see it
+        hard = torch.zeros(b, dtype=torch.bool, device="cpu")  # where nobody waits to see it
     return Fast(
         pack.flip.columns(i, -1).reshape(*tiles, b, n).double(),
         pack.flip.cells(v).reshape(*tiles, b, m, n).double() if voltages else None,
@@ -264,7 +264,7 @@ def _law(cells: Cells, low: float, high: float, rtol: float, real: torch.dtype) 
         inside = max(low, cells.ends[0]), min(high, cells.ends[1])
         smooth = cells.polynomial(*inside, SMOOTH * rtol)
         if smooth is not None:
-            ends = sent(torch.tensor(inside, dtype=real), cells.device)
+            ends = sent(torch.tensor(inside, dtype=real, device="cpu"), cells.device)
             coefficients = sent(smooth.to(real).contiguous(), cells.device)
             return POLYNOMIAL, amplitudes, amplitudes[0], 0, ends, whole, coefficients, smooth.shape[1]
         bins = bins_of(cells.voltages)

@@ -71,8 +71,8 @@ class Tiles:
             return None
         tensors, sizes, choices, numbers, scale = (_whole if swept else _planes)(found, layout, config)
         law = found.law
-        nodes = torch.zeros(1) if law.nodes is None else law.nodes
-        bins, refine = (torch.zeros(1), 0) if law.nodes is None else binned(nodes)
+        nodes = torch.zeros(1, device="cpu") if law.nodes is None else law.nodes
+        bins, refine = (torch.zeros(1, device="cpu"), 0) if law.nodes is None else binned(nodes)
         tensors |= {"nodes": nodes, "bins": bins.to(torch.int32), "coefficients": law.coefficients}
         choices |= {
             "RANKS": found.amplitudes.shape[0],
@@ -146,7 +146,7 @@ def _planes(found: Certified, layout: Layout, config: Config) -> Pack:
     each_channel = each_channel if apart else each_channel * config.slices
     tensors = {
         "planes": blocks(order.flatten(-2)).float(),
-        "bit": torch.zeros(1) if alike else torch.stack([blocks(r) for r in each_channel]).float(),
+        "bit": torch.zeros(1, device="cpu") if alike else torch.stack([blocks(r) for r in each_channel]).float(),
     }
     sizes = {"BN": block, "width": layout.column_tiles * layout.outputs + missing}
     return tensors, sizes, {"PARTS": n_parts, "EVEN": alike}, {"even": even, "last": last}, 1.0
@@ -168,21 +168,24 @@ def _whole(found: Certified, layout: Layout, config: Config) -> Pack:
     alike = bool((word == word[:1]).all() and (bit == bit[:, :1]).all())
     exact, unit = False, 1.0 / scale
     if alike:
-        down = torch.zeros(rp, rp, dtype=torch.float64)
-        across = torch.zeros(cp, cp, dtype=torch.float64)
+        down = torch.zeros(rp, rp, dtype=torch.float64, device="cpu")
+        across = torch.zeros(cp, cp, dtype=torch.float64, device="cpu")
         before, below = word[0].cumsum(0), bit[:, 0].flip(0).cumsum(0).flip(0)
         across[:columns, :columns] = torch.minimum(before[:, None], before)
         down[:rows, :rows] = torch.minimum(below[:, None], below)
         finest = 2.0 ** math.floor(math.log2(1024.0 / max(float(across.max()), float(down.max()))))
         unit /= finest
         (across, exact_across), (down, exact_down) = _halves(across * finest), _halves(down * finest)
-        lines = {"word": across, "bit": torch.stack([torch.kron(torch.eye(bv).half(), half) for half in down])}
+        lines = {
+            "word": across,
+            "bit": torch.stack([torch.kron(torch.eye(bv, device="cpu").half(), half) for half in down]),
+        }
         exact = exact_across and exact_down
     else:
         pad = (0, cp - columns, 0, rp - rows)
         lines = {name: torch.nn.functional.pad(r, pad).float() for name, r in (("word", word), ("bit", bit))}
     plus, minus, _ = _columns(layout, config, found.flip_columns)
-    in_order = torch.arange(layout.outputs)
+    in_order = torch.arange(layout.outputs, device="cpu")
     arrays = layout.shape[2]
     picked = not torch.equal(plus, in_order) or (minus is not None and not torch.equal(minus, in_order))
     cells = torch.nn.functional.pad(a * scale, (0, cp - columns, 0, rp - rows)).movedim(0, -3)

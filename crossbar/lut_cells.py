@@ -194,7 +194,7 @@ class LutCells(_Tensors):
         nodes = self.nodes.cpu()
         inner = nodes[(nodes > low) & (nodes < high)]
         ends = torch.cat([inner.new_tensor([low]), inner, inner.new_tensor([high])])
-        between = (torch.arange(1, 8, dtype=torch.float64) / 8)[:, None]
+        between = (torch.arange(1, 8, dtype=torch.float64, device="cpu") / 8)[:, None]
         v = torch.cat([ends, (ends[:-1] + between * ends.diff()).flatten()]).sort().values
         v = v[v.abs() > 1e-9 * largest]
         if not largest > 0 or self.rank > MOST_TERMS:
@@ -205,11 +205,11 @@ class LutCells(_Tensors):
         current = factors @ basis  # [states, samples]
         for terms in range(3, MOST_TERMS + 1):
             odd = np.polynomial.chebyshev.chebfit((v / largest).numpy(), (basis / v).T.numpy(), terms - 2)
-            found = torch.zeros(self.rank, terms - 1, dtype=torch.float64)
+            found = torch.zeros(self.rank, terms - 1, dtype=torch.float64, device="cpu")
             for row, chebyshev in zip(found, odd.T, strict=True):
                 plain = np.polynomial.chebyshev.cheb2poly(chebyshev)  # may leave out zeros at its end
                 row[: len(plain)] = largest * torch.from_numpy(plain)
-            powers = (v / largest) ** torch.arange(1, terms, dtype=torch.float64)[:, None]
+            powers = (v / largest) ** torch.arange(1, terms, dtype=torch.float64, device="cpu")[:, None]
             if bool(((factors @ (found @ powers) - current).abs() <= tolerance * current.abs()).all()):
                 return torch.cat([found.new_zeros(self.rank, 1), found], dim=1)
         return None

@@ -153,7 +153,11 @@ class ArrayRNN(_Recurrent):
         directions, written, ends = self.directions, self.written(), []
         on = None
         if lengths is not None:  # sent before anything is computed, and not waited for
-            on = (torch.arange(len(x)).unsqueeze(1) < lengths).to(x.device, non_blocking=True).unsqueeze(-1)
+            on = (
+                (torch.arange(len(x), device="cpu").unsqueeze(1) < lengths)
+                .to(x.device, non_blocking=True)
+                .unsqueeze(-1)
+            )
         for k in range(self.num_layers):
             outs = []
             for d in range(directions):

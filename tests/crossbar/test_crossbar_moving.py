@@ -110,6 +110,31 @@ def test_wherever_it_was(config: Config, model: Any, tables: dict[Any, Lut | Non
     close(there(y), here(x))
 
 
+@pytest.mark.parametrize(
+    ("config", "model"), [pytest.param(*OPTIONS[name], id=name) for name in OPTIONS if name != "solved"]
+)
+@torch.no_grad()
+def test_where_tensors_are_made_by_default(
+    config: Config, model: Any, tables: dict[Any, Lut | None], a_gpu: torch.device
+) -> None:
+    (net, x), lut = network(), tables[model]
+    expected = convert(copy.deepcopy(net), lut, config, calibration=x)(x)
+    with a_gpu:
+        close(convert(net.to(a_gpu), lut, config, calibration=x.to(a_gpu))(x.to(a_gpu)), expected)
+
+
+@torch.no_grad()
+def test_sequences_where_tensors_are_made_by_default(a_gpu: torch.device) -> None:
+    lstm, x = nn.LSTM(5, 7, bidirectional=True), torch.randn(6, 3, 5)
+    expected = nn.utils.rnn.pad_packed_sequence(lstm(nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 4, 2])))[0])
+    with a_gpu:
+        packed = nn.utils.rnn.pack_padded_sequence(x.to(a_gpu), torch.tensor([6, 4, 2], device="cpu"))
+        found = convert(lstm.to(a_gpu), None, OHMIC)(packed)[0].data.cpu()
+    torch.testing.assert_close(
+        found, nn.utils.rnn.pack_padded_sequence(expected[0], expected[1]).data, rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("config", [CONVERTERS, CONVERTERS.but(wires=LINES)], ids=["converters", "lines"])
 def test_training_there_and_back(config: Config, device: torch.device) -> None:
     net, x = network()
