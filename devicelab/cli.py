@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import sys
+import threading
+from types import TracebackType
 from typing import Any
 
 import click
@@ -68,8 +71,26 @@ def cli() -> None:
     """
 
 
+def _heed_interrupts() -> None:
+    """Let an interrupt count that compiled code would print and forget, as scipy's Sobol sequences do."""
+    shown, ignored = sys.excepthook, sys.unraisablehook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            shown(kind, error, trace)
+
+    def ignore(what: sys.UnraisableHookArgs) -> None:
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, _thread.interrupt_main).start()  # not in here, where it would be forgotten again
+        else:
+            ignored(what)
+
+    sys.excepthook, sys.unraisablehook = show, ignore
+
+
 def main(args: list[str] | None = None) -> Any:
     """Entry point: our errors become a message and exit status 1, never a traceback."""
+    _heed_interrupts()
     try:
         return cli.main(args=args, standalone_mode=True)
     except DevicelabError as error:

@@ -243,6 +243,27 @@ def test_an_interrupt_ends_a_fit_at_once_and_leaves_nothing(tmp_path: Path) -> N
     assert not out.exists()
 
 
+def test_an_interrupt_that_compiled_code_forgets_ends_a_fit_too(tmp_path: Path) -> None:
+    """Scipy reads the numbers of its Sobol sequences in a function that lets no exception out."""
+    loop = simulate(TRUTH, triangle(-1.0, 1.0, points=50), x0=0.05)
+    file, out = save(tmp_path / "a.csv", loop.t, loop.v, noisy(loop.i)), tmp_path / "out"
+    script = """
+import numpy
+load = numpy.load
+def interrupted(*args, **options):
+    numpy.load = load
+    raise KeyboardInterrupt
+numpy.load = interrupted
+from devicelab.cli import main
+main()
+"""
+    words = [sys.executable, "-c", script, "fit", str(file), "--model", "vteam", "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
 def test_a_stopped_run_replaces_its_own_files_only(tmp_path: Path) -> None:
     """What it wrote and nobody changed is its own; what lay there, or was changed since, stays without --force."""
     first = Out(tmp_path, False, "a", ["fit.json", "device.toml"])
